@@ -1,0 +1,3 @@
+"""davel: dense audio-visual event localization."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,8 @@
+"""Targets, losses and decoding: pure functions between a network's outputs and events."""
+
+from davel.detection.decode import DecodeSettings, decode
+from davel.detection.losses import Criterion
+from davel.detection.nms import NmsSettings, nms
+from davel.detection.targets import Targets, Truth, assign, points
+
+__all__ = ["Criterion", "DecodeSettings", "NmsSettings", "Targets", "Truth", "assign", "decode", "nms", "points"]

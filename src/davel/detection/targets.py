@@ -1,0 +1,74 @@
+"""What the decoder should say: the class and the boundaries of the annotated events at every step of the pyramid.
+
+Shapes: B videos, P points (the steps of all levels, finest first), N events, C classes, L levels. Grid units are
+steps of the finest level: step i of level l is the point i * 2^l.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+REGRESSION_RANGES = ((0, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, 10000))
+"""For each level, the reach in grid units (both ends included) of the events that it is responsible for."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The annotated events of a batch."""
+
+    segments: Tensor
+    """(B, N, 2), in grid units."""
+    labels: Tensor
+    """(B, N), the class; -1 where a video has fewer events."""
+
+    def to(self, device: torch.device) -> Truth:
+        return Truth(self.segments.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Targets:
+    classes: Tensor
+    """(B, P, C) bool: the event classes that a point is responsible for."""
+    offsets: Tensor
+    """(B, P, C, 2): distance to start and end, in steps of the point's level; zero where `classes` is not set."""
+
+
+def points(num_steps: int, num_levels: int) -> tuple[Tensor, Tensor]:
+    """The positions (P,) in grid units of all steps of a pyramid, and the levels (P,) that they are on."""
+    steps = [math.ceil(num_steps / 2**level) for level in range(num_levels)]
+    position = torch.cat([torch.arange(n) * 2**level for level, n in enumerate(steps)])
+    return position.float(), torch.repeat_interleave(torch.arange(num_levels), torch.tensor(steps))
+
+
+def assign(position: Tensor, level: Tensor, truth: Truth, num_classes: int) -> Targets:
+    """Points (P,) with their levels (P,), and the events -> what each point should say.
+
+    A point is positive for an event that it lies strictly inside of, if the farther boundary is within the level's
+    range. Of two such events of one class, the later in the annotation's order counts.
+    """
+    ranges = torch.tensor(REGRESSION_RANGES, dtype=torch.float32, device=position.device)
+    if int(level.max()) >= len(ranges):
+        raise ValueError(f"regression ranges are known for {len(ranges)} levels, got {int(level.max()) + 1}")
+    low, high = ranges[level].unbind(-1)
+    t = position[:, None]  # (P, 1)
+    start, end = truth.segments[:, None].unbind(-1)  # (B, 1, N)
+    distances = torch.stack([t - start, end - t], dim=-1)  # (B, P, N, 2)
+    reach = distances.amax(-1)
+    inside = distances.amin(-1) > 0
+    positive = inside & (reach >= low[:, None]) & (reach <= high[:, None]) & (truth.labels >= 0)[:, None]
+
+    B, P, N = positive.shape
+    order = torch.arange(1, N + 1, device=position.device) * positive  # (B, P, N): 0 is no event
+    labels = truth.labels.clamp(min=0)[:, None].expand(B, P, N)
+    winner = torch.zeros(B, P, num_classes, dtype=order.dtype, device=position.device)
+    winner = winner.scatter_reduce(2, labels, order, "amax")  # (B, P, C)
+    classes = winner > 0
+    if N == 0:
+        return Targets(classes, torch.zeros(*classes.shape, 2, device=position.device))
+    chosen = (winner - 1).clamp(min=0)[..., None].expand(B, P, num_classes, 2)
+    offsets = distances.gather(2, chosen) / 2 ** level.to(distances.dtype)[:, None, None]
+    return Targets(classes, offsets * classes[..., None])

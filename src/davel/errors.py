@@ -1,0 +1,36 @@
+"""What can go wrong, each with the exit code that the command line ends with.
+
+A message is one line: it names the thing, says what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class DavelError(Exception):
+    """Any failure that davel foresaw; its message is for the user."""
+
+    exit_code = 1
+
+
+class MediaError(DavelError):
+    """An input file that cannot be read as a whole."""
+
+    exit_code = 3
+
+
+class ConfigError(DavelError):
+    """A configuration, annotation, checkpoint or feature file that does not fit."""
+
+    exit_code = 4
+
+
+class MissingError(DavelError):
+    """Weights or an optional dependency that is not there."""
+
+    exit_code = 5
+
+
+def printable(name: object) -> str:
+    """A path or name on one line: newlines, control characters and undecodable bytes are escaped."""
+    text = str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

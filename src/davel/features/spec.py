@@ -1,0 +1,89 @@
+"""How a feature was made: travels with every feature file and every checkpoint.
+
+One step of the feature sequence is `stride / fps` seconds; step i covers [i * stride, i * stride + window) frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from davel.errors import ConfigError
+
+
+class Timing(NamedTuple):
+    """Where the steps of a feature sequence lie in time: step i is centred at (i * stride + window / 2) / fps seconds."""
+
+    fps: float
+    stride: int
+    """Frames from one step to the next."""
+    window: int
+    """Frames that one step sees."""
+
+    def seconds(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The time of (fractional) steps."""
+        return (steps * self.stride + self.window / 2) / self.fps
+
+    def steps(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The (fractional) steps at given times."""
+        return (seconds * self.fps - self.window / 2) / self.stride
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """The extraction protocol of a pair of feature sequences: visual (T, visual_dim) and audio (T, audio_dim)."""
+
+    name: str
+    """The extractor, e.g. `light`."""
+    version: int
+    """Raised whenever the same input would give other numbers."""
+    fps: float
+    """Frames per second of the grid that frames are taken on."""
+    window: int
+    """Frames that one step sees."""
+    stride: int
+    """Frames from one step to the next."""
+    sample_rate: int
+    """Mono samples per second."""
+    audio_window_seconds: float
+    audio_stride_seconds: float
+    visual_dim: int
+    audio_dim: int
+
+    def __post_init__(self) -> None:
+        if abs(self.audio_stride_seconds - self.stride / self.fps) > 1e-9:
+            raise ValueError(
+                f"one audio step ({self.audio_stride_seconds} s) must last as long as one visual step "
+                f"({self.stride} frames at {self.fps} fps = {self.stride / self.fps} s)"
+            )
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(self.fps, self.stride, self.window)
+
+    @property
+    def step_seconds(self) -> float:
+        return self.stride / self.fps
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> FeatureSpec:
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"not a feature specification: {error}") from error
+
+    def require(self, other: FeatureSpec, ours: str, theirs: str) -> None:
+        """Refuse `other` unless it is the same protocol; the message gives both values of what differs."""
+        differences = [
+            f"{f.name} is {getattr(self, f.name)!r} in {ours} but {getattr(other, f.name)!r} in {theirs}"
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(other, f.name)
+        ]
+        if differences:
+            raise ConfigError(f"features do not fit: {'; '.join(differences)}: extract them again with one extractor")

@@ -1,0 +1,169 @@
+"""Building blocks shared by the models: convolutions, attention and transformer blocks over masked sequences.
+
+Shapes: B sequences, T steps, D channels. Channels come last. A mask (B, T) is True at a sequence's real steps, which
+come first; what lies behind them is padding. `mask=None` means that every step is real.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, T, D), (B, T) -> (B, T, D), zero at padding."""
+    return x if mask is None else x * mask[..., None]
+
+
+def exclude_padding(mask: Tensor) -> Tensor:
+    """(B, T) -> attention bias (B, T): padding keys are not attended to."""
+    return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -math.inf)
+
+
+def count_padding(mask: Tensor, length: int) -> Tensor:
+    """(B, T) -> attention bias (B, T): padding keys are attended to, as many as a sequence of `length` steps has.
+
+    All padding keys are one and the same vector, so n of them weigh as much as one whose logit is higher by log(n).
+    """
+    num_real = mask.sum(1)
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    first_padding = steps == num_real[:, None]
+    num_padding = (length - num_real).clamp(min=1).log()
+    return exclude_padding(mask).where(~first_padding, num_padding[:, None])
+
+
+def _init_like_conv(weight: Tensor, fan_in: int) -> None:
+    bound = 1 / math.sqrt(fan_in)  # what torch's convolution and linear layers start with
+    nn.init.uniform_(weight, -bound, bound)
+
+
+class Conv(nn.Module):
+    """Convolution over time, kernel 3, as one matrix product; outputs at padding are zero."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, 3 * in_channels))
+        """The kernel's three time steps side by side: (out, [previous, this, next] x in)."""
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        _init_like_conv(self.weight, 3 * in_channels)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, in), (B, T) -> (B, T, out)"""
+        padded = F.pad(x, (0, 0, 1, 1))
+        neighbours = torch.cat([padded[:, :-2], x, padded[:, 2:]], dim=-1)  # (B, T, 3 * in)
+        return masked(F.linear(neighbours, self.weight, self.bias), mask)
+
+
+class DepthwiseConv(nn.Module):
+    """Depthwise convolution over time, kernel 3, without bias; stride 2 keeps every second step."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.weight = nn.Parameter(torch.empty(3, channels))
+        _init_like_conv(self.weight, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T / stride, D)"""
+        T = x.shape[1]
+        padded = F.pad(x, (0, 0, 1, 1))
+        previous, this, following = (padded[:, k : k + T : self.stride] for k in range(3))
+        return previous * self.weight[0] + this * self.weight[1] + following * self.weight[2]
+
+
+class MaskedAttention(nn.Module):
+    """Multi-head attention whose queries, keys and values first pass a depthwise convolution and a norm of their own."""
+
+    ROLES = ("query", "key", "value")
+
+    def __init__(self, channels: int, num_heads: int, stride: int = 1) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.stride = stride
+        self.convs = nn.ModuleDict({role: DepthwiseConv(channels, stride) for role in self.ROLES})
+        self.norms = nn.ModuleDict({role: nn.LayerNorm(channels) for role in self.ROLES})
+        self.linears = nn.ModuleDict({role: nn.Linear(channels, channels) for role in self.ROLES})
+        self.out = nn.Linear(channels, channels)
+        for linear in (*self.linears.values(), self.out):
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, source: Tensor, query: Tensor, mask: Tensor | None, key_bias: Tensor | None) -> Tensor:
+        """Keys and values from `source`, queries from `query`: 2 x (B, T, D) -> (B, T / stride, D).
+
+        `mask` and `key_bias` (added to the logits of each key) are (B, T / stride).
+        """
+        inputs = {"query": query, "key": source, "value": source}
+        heads = {}
+        for role, x in inputs.items():
+            x = self.norms[role](masked(self.convs[role](x), mask))
+            x = self.linears[role](x)
+            if role == "value":
+                x = masked(x, mask)
+            heads[role] = x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, T, D / heads)
+        bias = None if key_bias is None else key_bias[:, None, None, :].to(heads["query"].dtype)
+        y = F.scaled_dot_product_attention(heads["query"], heads["key"], heads["value"], attn_mask=bias)
+        return masked(self.out(y.transpose(1, 2).flatten(2)), mask)
+
+
+class DropPath(nn.Module):
+    """A learned factor per channel, starting near zero; in training a sequence's whole branch is dropped at times."""
+
+    def __init__(self, channels: int, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+        self.scale = nn.Parameter(torch.full((channels,), 1e-4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self.scale
+        if not self.training or self.probability == 0:
+            return x
+        keep = 1 - self.probability
+        kept = torch.rand(x.shape[0], 1, 1, device=x.device, dtype=x.dtype) < keep
+        return x * kept / keep
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: `source` gives keys, values and the residual, `query` the queries."""
+
+    def __init__(
+        self, channels: int, num_heads: int, *, stride: int = 1, hidden: int | None = None, drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        hidden = hidden or 4 * channels
+        self.stride = stride
+        self.norm_source = nn.LayerNorm(channels)
+        self.norm_query = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(channels)
+        self.attention = MaskedAttention(channels, num_heads, stride)
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
+        self.drop_attention = DropPath(channels, drop_path) if drop_path else nn.Identity()
+        self.drop_mlp = DropPath(channels, drop_path) if drop_path else nn.Identity()
+        for layer in (self.mlp[0], self.mlp[2]):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, source: Tensor, query: Tensor, mask: Tensor | None = None) -> Tensor:
+        """2 x (B, T, D), (B, T) -> (B, T / stride, D)"""
+        mask = None if mask is None else mask[:, :: self.stride]
+        key_bias = None if mask is None else exclude_padding(mask)
+        attended = self.attention(self.norm_source(source), self.norm_query(query), mask, key_bias)
+        residual = max_pool(source) if self.stride == 2 else source
+        y: Tensor = masked(residual, mask) + self.drop_attention(attended)
+        return y + self.drop_mlp(masked(self.mlp(self.norm(y)), mask))
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """The largest of three steps, at every second one: (B, T, D) -> (B, T / 2, D)"""
+    padded = F.pad(x, (0, 0, 1, 1), value=-math.inf)
+    T = x.shape[1]
+    return torch.maximum(torch.maximum(padded[:, 0:T:2], padded[:, 1 : T + 1 : 2]), padded[:, 2 : T + 2 : 2])
+
+
+def position_table(length: int, channels: int) -> Tensor:
+    """Sinusoids of growing wavelength, sines at even and cosines at odd channels, scaled by 1/sqrt(D): (T, D)"""
+    pair = torch.arange(channels, dtype=torch.float64) // 2
+    angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (2 * pair / channels)
+    table = torch.where(torch.arange(channels) % 2 == 0, angle.sin(), angle.cos())
+    return (table / math.sqrt(channels)).float()
