@@ -105,7 +105,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 def _explain(error: Any, cls: type, source: str, lines: Lines) -> str:
     at = tuple(error["loc"])
-    line = next((lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in lines), None)
+    line = next((lines[at[:n]] for n in range(len(at), -1, -1) if at[:n] in lines), None)
     where = f"{source}:{line}" if line else source
     key = ".".join(map(str, at))
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):

@@ -82,9 +82,7 @@ class EventList(Sequence[Event]):
 
     def select(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> EventList:
         """Those at the given positions, or where the given mask is set."""
-        return replace(
-            self, segments=self.segments[index], scores=self.scores[index], label_ids=self.label_ids[index]
-        )
+        return replace(self, segments=self.segments[index], scores=self.scores[index], label_ids=self.label_ids[index])
 
     def above(self, threshold: float) -> EventList:
         """Those that score at least `threshold`."""

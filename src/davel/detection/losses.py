@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davel.detection.targets import Truth, assign, points
+from davel.data.dataset import Truth
+from davel.detection.targets import assign, points
 from davel.models.ccnet import Outputs
 
 
@@ -26,7 +27,8 @@ def focal_loss(logits: Tensor, positive: Tensor, alpha: float = 0.25, gamma: flo
 def distance_iou_loss(predicted: Tensor, target: Tensor, eps: float = 1e-8) -> Tensor:
     """1 - IoU + (distance of the centres / length that encloses both)^2, of segments around one point.
 
-    Both (..., 2), distances to start and end >= 0 -> (...). Zheng et al., AAAI 2020 (arXiv:1911.08287), in one dimension.
+    Both (..., 2), distances to start and end >= 0 -> (...). The DIoU of Zheng et al. (AAAI 2020, arXiv:1911.08287) in
+    one dimension.
     """
     overlap = torch.minimum(predicted, target).sum(-1)
     union = predicted.sum(-1) + target.sum(-1) - overlap

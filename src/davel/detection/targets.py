@@ -12,21 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from davel.data.dataset import Truth
+
 REGRESSION_RANGES = ((0, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, 10000))
 """For each level, the reach in grid units (both ends included) of the events that it is responsible for."""
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The annotated events of a batch."""
-
-    segments: Tensor
-    """(B, N, 2), in grid units."""
-    labels: Tensor
-    """(B, N), the class; -1 where a video has fewer events."""
-
-    def to(self, device: torch.device) -> Truth:
-        return Truth(self.segments.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)

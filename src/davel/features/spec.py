@@ -15,7 +15,7 @@ from davel.errors import ConfigError
 
 
 class Timing(NamedTuple):
-    """Where the steps of a feature sequence lie in time: step i is centred at (i * stride + window / 2) / fps seconds."""
+    """Where the steps of a feature sequence lie: step i is centred at (i * stride + window / 2) / fps seconds."""
 
     fps: float
     stride: int

@@ -40,6 +40,13 @@ def _init_like_conv(weight: Tensor, fan_in: int) -> None:
     nn.init.uniform_(weight, -bound, bound)
 
 
+def linear(in_channels: int, out_channels: int) -> nn.Linear:
+    """A linear layer whose bias starts at zero."""
+    layer = nn.Linear(in_channels, out_channels)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class Conv(nn.Module):
     """Convolution over time, kernel 3, as one matrix product; outputs at padding are zero."""
 
@@ -75,7 +82,7 @@ class DepthwiseConv(nn.Module):
 
 
 class MaskedAttention(nn.Module):
-    """Multi-head attention whose queries, keys and values first pass a depthwise convolution and a norm of their own."""
+    """Multi-head attention whose queries, keys and values each pass a depthwise convolution and a norm first."""
 
     ROLES = ("query", "key", "value")
 
@@ -85,10 +92,8 @@ class MaskedAttention(nn.Module):
         self.stride = stride
         self.convs = nn.ModuleDict({role: DepthwiseConv(channels, stride) for role in self.ROLES})
         self.norms = nn.ModuleDict({role: nn.LayerNorm(channels) for role in self.ROLES})
-        self.linears = nn.ModuleDict({role: nn.Linear(channels, channels) for role in self.ROLES})
-        self.out = nn.Linear(channels, channels)
-        for linear in (*self.linears.values(), self.out):
-            nn.init.zeros_(linear.bias)
+        self.linears = nn.ModuleDict({role: linear(channels, channels) for role in self.ROLES})
+        self.out = linear(channels, channels)
 
     def forward(self, source: Tensor, query: Tensor, mask: Tensor | None, key_bias: Tensor | None) -> Tensor:
         """Keys and values from `source`, queries from `query`: 2 x (B, T, D) -> (B, T / stride, D).
@@ -102,7 +107,7 @@ class MaskedAttention(nn.Module):
             x = self.linears[role](x)
             if role == "value":
                 x = masked(x, mask)
-            heads[role] = x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, T, D / heads)
+            heads[role] = x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # (B, heads, T, D / heads)
         bias = None if key_bias is None else key_bias[:, None, None, :].to(heads["query"].dtype)
         y = F.scaled_dot_product_attention(heads["query"], heads["key"], heads["value"], attn_mask=bias)
         return masked(self.out(y.transpose(1, 2).flatten(2)), mask)
@@ -138,11 +143,9 @@ class Block(nn.Module):
         self.norm_query = nn.LayerNorm(channels)
         self.norm = nn.LayerNorm(channels)
         self.attention = MaskedAttention(channels, num_heads, stride)
-        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
+        self.mlp = nn.Sequential(linear(channels, hidden), nn.GELU(), linear(hidden, channels))
         self.drop_attention = DropPath(channels, drop_path) if drop_path else nn.Identity()
         self.drop_mlp = DropPath(channels, drop_path) if drop_path else nn.Identity()
-        for layer in (self.mlp[0], self.mlp[2]):
-            nn.init.zeros_(layer.bias)
 
     def forward(self, source: Tensor, query: Tensor, mask: Tensor | None = None) -> Tensor:
         """2 x (B, T, D), (B, T) -> (B, T / stride, D)"""
@@ -150,8 +153,9 @@ class Block(nn.Module):
         key_bias = None if mask is None else exclude_padding(mask)
         attended = self.attention(self.norm_source(source), self.norm_query(query), mask, key_bias)
         residual = max_pool(source) if self.stride == 2 else source
-        y: Tensor = masked(residual, mask) + self.drop_attention(attended)
-        return y + self.drop_mlp(masked(self.mlp(self.norm(y)), mask))
+        y = masked(residual, mask) + self.drop_attention(attended)
+        out: Tensor = y + self.drop_mlp(masked(self.mlp(self.norm(y)), mask))
+        return out
 
 
 def max_pool(x: Tensor) -> Tensor:

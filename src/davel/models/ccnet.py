@@ -23,6 +23,7 @@ from davel.models.blocks import (
     MaskedAttention,
     count_padding,
     exclude_padding,
+    linear,
     masked,
     max_pool,
     position_table,
@@ -70,8 +71,10 @@ class CCNetConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         unit = 2 ** (self.num_levels - 1)
         if self.max_length < unit or self.max_length % unit:
-            raise ValueError(f"max_length must be a multiple of {unit} ({self.num_levels} levels), got {self.max_length}")
-        if self.width % self.num_heads or 2 * self.width % self.num_heads:
+            raise ValueError(
+                f"max_length must be a multiple of {unit} for {self.num_levels} levels, got {self.max_length}"
+            )
+        if self.width % self.num_heads:
             raise ValueError(f"width ({self.width}) must be a multiple of num_heads ({self.num_heads})")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path must be in [0, 1), got {self.drop_path}")
@@ -103,9 +106,9 @@ class CCNet(nn.Module):
             {"visual": Embedding(config, config.visual_dim), "audio": Embedding(config, config.audio_dim)}
         )
         self.cross_modal_consistency = CrossModalConsistency(config)
-        self.coarse_to_fine = CoarseToFine(config) if config.c2f else nn.Identity()
+        self.coarse_to_fine = CoarseToFine(config) if config.c2f else None
         self.dependencies = TemporalDependencies(config)
-        self.fine_to_coarse = FineToCoarse(config) if config.f2c else nn.Identity()
+        self.fine_to_coarse = FineToCoarse(config) if config.f2c else None
         self.decoder = Decoder(config)
 
     def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Outputs:
@@ -134,11 +137,9 @@ class CCNet(nn.Module):
 
     def collaborate(self, pyramid: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
         """MTGC, multi-temporal granularity collaboration: per level (B, Tl, 2D) -> (B, Tl, 2D)"""
-        first, last = self.coarse_to_fine, self.fine_to_coarse
-        if self.config.order == "f2c-c2f":
-            first, last = last, first
-        for module in (first, self.dependencies, last):
-            if not isinstance(module, nn.Identity):
+        modules = [self.coarse_to_fine, self.dependencies, self.fine_to_coarse]
+        for module in modules if self.config.order == "c2f-f2c" else reversed(modules):
+            if module is not None:
                 pyramid = module(pyramid, masks)
         return pyramid
 
@@ -147,7 +148,7 @@ class CCNet(nn.Module):
 
         At every level one step of padding is felt by the last real step, further ones never are.
         """
-        unit = 2 ** (self.config.num_levels - 1)
+        unit = 1 << (self.config.num_levels - 1)
         return min(unit * (math.ceil(T / unit) + 1), self.config.max_length)
 
     def _check(self, visual: Tensor, audio: Tensor, mask: Tensor) -> int:
@@ -166,6 +167,8 @@ class CCNet(nn.Module):
 class Embedding(nn.Module):
     """Unimodal embedding: two convolutions, positions, two blocks of self-attention."""
 
+    positions: Tensor
+
     def __init__(self, config: CCNetConfig, in_channels: int) -> None:
         super().__init__()
         D = config.width
@@ -178,49 +181,55 @@ class Embedding(nn.Module):
         """(B, T, in), (B, T) -> (B, T, D)"""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x, mask)).relu()
-        positions: Tensor = self.positions[: x.shape[1]]  # type: ignore[index]
-        x = x + masked(positions.expand_as(x), mask)
+        x = x + masked(self.positions[: x.shape[1]].expand_as(x), mask)
         for block in self.blocks:
             x = block(x, x, mask)
         return x
 
 
 class CrossModalConsistency(nn.Module):
-    """CMCC, cross-modal consistency collaboration: a pyramid of L levels, each half as long as the one before.
-
-    At each level the interaction branch (CMI) lets each modality attend to the other, and the gate (TCG) computed
-    from one modality weighs the other's steps.
-    """
+    """CMCC, cross-modal consistency collaboration: a pyramid of L levels, each half as long as the one before."""
 
     def __init__(self, config: CCNetConfig) -> None:
         super().__init__()
-        D, heads = config.width, config.num_heads
-        self.cmi = config.cmi
-        strides = [1] + [2] * (config.num_levels - 1)
-        self.interactions = nn.ModuleList(
-            nn.ModuleDict({m: Block(D, heads, stride=s, drop_path=config.drop_path) for m in MODALITIES})
-            for s in strides
-        )
-        self.gates = nn.ModuleList(
-            nn.ModuleDict({m: TemporalConsistencyGate(D, heads, level, config.max_length) for m in MODALITIES})
-            for level in range(config.num_levels)
-            if config.tcg
-        )
+        self.levels = nn.ModuleList(ConsistencyLevel(config, level) for level in range(config.num_levels))
 
     def forward(self, x: dict[str, Tensor], masks: list[Tensor]) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
         """Per modality (B, T, D) -> the pyramid, per level (B, Tl, 2D), and per modality its gates (B, Tl)"""
         pyramid: list[Tensor] = []
         gates: dict[str, list[Tensor]] = {m: [] for m in MODALITIES}
-        for level, interaction in enumerate(self.interactions):
-            mask = masks[max(level - 1, 0)]  # of this level's input
-            y = {m: interaction[m](x[m], x[OTHER[m]] if self.cmi else x[m], mask) for m in MODALITIES}
-            if self.gates:
-                for m in MODALITIES:
-                    gates[m].append(self.gates[level][m](x[m], masks[level]))
-                y = {m: y[m] + gates[OTHER[m]][level][..., None] * y[m] for m in MODALITIES}
-            x = y
+        for level, mask_in, mask_out in zip(self.levels, [masks[0], *masks], masks, strict=False):
+            x, opened = level(x, mask_in, mask_out)
+            for m, gate in opened.items():
+                gates[m].append(gate)
             pyramid.append(torch.cat([x["visual"], x["audio"]], dim=-1))
         return pyramid, gates
+
+
+class ConsistencyLevel(nn.Module):
+    """One scale of CMCC: the interaction branch (CMI) lets each modality attend to the other, and the gate (TCG)
+    computed from one modality weighs the other's steps."""
+
+    def __init__(self, config: CCNetConfig, level: int) -> None:
+        super().__init__()
+        D, heads, stride = config.width, config.num_heads, 1 if level == 0 else 2
+        self.cmi = config.cmi
+        self.interaction = nn.ModuleDict(
+            {m: Block(D, heads, stride=stride, drop_path=config.drop_path) for m in MODALITIES}
+        )
+        self.gates = nn.ModuleDict(
+            {m: TemporalConsistencyGate(D, heads, level, config.max_length) for m in MODALITIES if config.tcg}
+        )
+
+    def forward(
+        self, x: dict[str, Tensor], mask_in: Tensor, mask_out: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Per modality (B, T, D) -> per modality (B, Tl, D), and the gates computed from each (B, Tl)"""
+        y = {m: self.interaction[m](x[m], x[OTHER[m]] if self.cmi else x[m], mask_in) for m in MODALITIES}
+        gates = {m: gate(x[m], mask_out) for m, gate in self.gates.items()}
+        if gates:
+            y = {m: y[m] + gates[OTHER[m]][..., None] * y[m] for m in MODALITIES}
+        return y, gates
 
 
 class TemporalConsistencyGate(nn.Module):
@@ -231,8 +240,7 @@ class TemporalConsistencyGate(nn.Module):
         self.norm_source = nn.LayerNorm(channels)
         self.norm_query = nn.LayerNorm(channels)
         self.attention = MaskedAttention(channels, num_heads, stride=1 if level == 0 else 2)
-        self.gate = nn.Linear(channels, 1)
-        nn.init.zeros_(self.gate.bias)
+        self.gate = linear(channels, 1)
         # Released weights were trained with padding keys in the softmax of every level but the finest.
         self.padded_length = max_length // 2**level if level else None
 
@@ -250,19 +258,27 @@ class CoarseToFine(nn.Module):
     def __init__(self, config: CCNetConfig) -> None:
         super().__init__()
         lengths = [config.max_length // 2**level for level in range(config.num_levels)]
-        self.stretch = nn.ModuleList(nn.Linear(lengths[i + 1], lengths[i]) for i in range(config.num_levels - 1))
+        self.stretch = nn.ModuleList(Stretch(lengths[i + 1], lengths[i]) for i in range(config.num_levels - 1))
         self.block = Block(2 * config.width, config.num_heads, drop_path=config.drop_path)
-        for linear in self.stretch:
-            nn.init.zeros_(linear.bias)
 
     def forward(self, pyramid: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
         """Per level (B, Tl, 2D) -> (B, Tl, 2D)"""
         refined = []
-        for linear, fine, coarse, mask in zip(self.stretch, pyramid, pyramid[1:], masks, strict=False):
-            Tf, Tc = fine.shape[1], coarse.shape[1]  # the coarse level is zero past the video's end: slices are exact
-            stretched = F.linear(coarse.mT, linear.weight[:Tf, :Tc], linear.bias[:Tf]).relu().mT  # (B, Tf, 2D)
-            refined.append(self.block(fine, stretched, mask))
+        for stretch, fine, coarse, mask in zip(self.stretch, pyramid, pyramid[1:], masks, strict=False):
+            refined.append(self.block(fine, stretch(coarse, fine.shape[1]), mask))
         return [*refined, pyramid[-1]]
+
+
+class Stretch(nn.Linear):
+    """A linear over time, from the steps of one level to those of the next finer one."""
+
+    def __init__(self, coarse: int, fine: int) -> None:
+        super().__init__(coarse, fine)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, num_steps: int) -> Tensor:  # type: ignore[override]
+        """(B, Tc, D) -> (B, num_steps, D). Past the video's end x is zero: the slices are exact."""
+        return F.linear(x.mT, self.weight[:num_steps, : x.shape[1]], self.bias[:num_steps]).relu().mT
 
 
 class TemporalDependencies(nn.Module):
@@ -275,13 +291,10 @@ class TemporalDependencies(nn.Module):
         lengths = [config.max_length // 2**level for level in range(config.num_levels)]
         self.expand = Conv(D, C * H)
         self.press = Conv(D, H)
-        self.context_blocks = nn.ModuleList(Block(T, 1, hidden=128, drop_path=config.drop_path) for T in lengths)
-        self.context_linears = nn.ModuleList(nn.Linear(T, C * T) for T in lengths)
+        self.context = nn.ModuleList(LevelContext(T, C, config.drop_path) for T in lengths)
         self.temporal = Block(H, 1, hidden=128, drop_path=config.drop_path)
         self.cooccurrence = Block(H, 1, hidden=128, drop_path=config.drop_path)
         self.squeeze = Conv(C * H, D)
-        for linear in self.context_linears:
-            nn.init.zeros_(linear.bias)
 
     def forward(self, pyramid: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
         """Per level (B, Tl, 2D) -> (B, Tl, 2D)"""
@@ -290,29 +303,41 @@ class TemporalDependencies(nn.Module):
     def depend(self, level: int, x: Tensor, mask: Tensor) -> Tensor:
         B, T = mask.shape
         x_classes = self.expand(x, mask).relu().unflatten(-1, (self.C, -1))  # (B, T, C, H)
-        x_classes = x_classes + self.context(level, x, mask)
+        x_classes = x_classes + self.context[level](self.press(x, mask).relu().mT)
         folded, folded_mask = fold_classes(x_classes.transpose(1, 2), mask)
         along_time = self.temporal(folded, folded, folded_mask)  # (B * C, T, H)
         along_time = along_time.unflatten(0, (B, self.C)).transpose(1, 2)  # (B, T, C, H)
         steps = x_classes.flatten(0, 1)  # (B * T, C, H)
         across_classes = self.cooccurrence(steps, steps).unflatten(0, (B, T))  # (B, T, C, H)
         joined = along_time + across_classes * mask[..., None, None]
-        return self.squeeze(joined.flatten(2), mask)
+        related: Tensor = self.squeeze(joined.flatten(2), mask)
+        return related
 
-    def context(self, level: int, x: Tensor, mask: Tensor) -> Tensor:
-        """What the level's whole course says to each class at each step: (B, T, 2D), (B, T) -> (B, T, C, H)"""
-        block, linear = self.context_blocks[level], self.context_linears[level]
-        B, T = mask.shape
-        T_max = linear.in_features
-        tokens = self.press(x, mask).relu().mT  # (B, H, T): H tokens that are T wide
-        tokens = F.pad(tokens, (0, T_max - T))  # the block's norms run over the model's whole length
-        tokens = block(tokens, tokens)
-        # The linear's outputs are (C, T) per token; only the T steps at hand are computed.
-        weight = linear.weight.unflatten(0, (self.C, T_max))[:, :T].flatten(0, 1)
-        bias = linear.bias.unflatten(0, (self.C, T_max))[:, :T].flatten()
+
+class LevelContext(nn.Module):
+    """What the whole course of a level says to each class at each step.
+
+    The H channels are the sequence here, each a token as wide as the level is long.
+    """
+
+    def __init__(self, length: int, num_classes: int, drop_path: float) -> None:
+        super().__init__()
+        self.length, self.num_classes = length, num_classes
+        self.block = Block(length, 1, hidden=128, drop_path=drop_path)
+        self.linear = linear(length, num_classes * length)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, H, T), zero past the video's end -> (B, T, C, H)"""
+        B, _, T = tokens.shape
+        C = self.num_classes
+        tokens = F.pad(tokens, (0, self.length - T))  # the block's norms run over the model's whole length
+        tokens = self.block(tokens, tokens)
+        # The linear gives (C, T) per token; only the T steps at hand are computed.
+        weight = self.linear.weight.view(C, self.length, -1)[:, :T].flatten(0, 1)
+        bias = self.linear.bias.view(C, self.length)[:, :T].flatten()
         y = F.linear(tokens, weight, bias).relu()  # (B, H, C * T)
         # Released weights read (token, class, step) as (class, H, step): a plain reshape, not a transpose.
-        return y.reshape(B, self.C, -1, T).permute(0, 3, 1, 2)
+        return y.reshape(B, C, -1, T).permute(0, 3, 1, 2)
 
 
 def fold_classes(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -346,7 +371,7 @@ class Decoder(nn.Module):
         self.classify = Head(config, config.num_classes)
         self.regress = Head(config, 2 * config.num_classes)
         self.scales = nn.Parameter(torch.ones(config.num_levels))
-        nn.init.constant_(self.classify.out.bias, -math.log(99))  # every class starts at a probability of 1 %
+        self.classify.start_at(-math.log(99))  # every class starts at a probability of 1 %
 
     def forward(self, pyramid: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Per level (B, Tl, 2D) -> logits (B, Tl, C), offsets (B, Tl, C, 2)"""
@@ -367,6 +392,10 @@ class Head(nn.Module):
         self.convs = nn.ModuleList([Conv(2 * D, D), Conv(D, D)])
         self.norms = nn.ModuleList([nn.LayerNorm(D), nn.LayerNorm(D)])
         self.out = Conv(D, out_channels, bias=True)
+
+    def start_at(self, value: float) -> None:
+        assert self.out.bias is not None
+        nn.init.constant_(self.out.bias, value)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, T, 2D), (B, T) -> (B, T, out)"""

@@ -7,7 +7,7 @@ every name and shape is derived from ours, and nothing in the checkpoint may be 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,25 +17,24 @@ from davel.errors import ConfigError
 from davel.models.ccnet import CCNet, CCNetConfig
 
 # Ours -> released, applied in order to a parameter's full name.
-_CCNET_NAMES = [
+_CCNET_NAMES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"^embed\.(visual|audio)\.convs\.(\d)\.", lambda m: f"backbone.embd_{m[1][0].upper()}.{m[2]}.conv."),
     (r"^embed\.(visual|audio)\.norms\.", lambda m: f"backbone.embd_norm_{m[1][0].upper()}."),
     (r"^embed\.(visual|audio)\.blocks\.", lambda m: f"backbone.self_att_{m[1][0].upper()}."),
-    (r"^cross_modal_consistency\.interactions\.0\.(\w+)\.", lambda m: f"backbone.ori_CMI_{m[1].title()}."),
+    (r"^cross_modal_consistency\.levels\.0\.interaction\.(\w+)\.", lambda m: f"backbone.ori_CMI_{m[1].title()}."),
     (
-        r"^cross_modal_consistency\.interactions\.(\d+)\.(\w+)\.",
+        r"^cross_modal_consistency\.levels\.(\d+)\.interaction\.(\w+)\.",
         lambda m: f"backbone.CMI_{m[2].title()}.{int(m[1]) - 1}.",
     ),
-    (r"^cross_modal_consistency\.gates\.(\d+)\.(\w+)\.attention\.", r"backbone.\2_TCG.\1.attn."),
-    (r"^cross_modal_consistency\.gates\.(\d+)\.(\w+)\.gate\.", r"backbone.\2_TCG.\1.gate_linear.conv."),
-    (r"^cross_modal_consistency\.gates\.(\d+)\.(\w+)\.", r"backbone.\2_TCG.\1."),
+    (r"^cross_modal_consistency\.levels\.(\d+)\.gates\.(\w+)\.gate\.", r"backbone.\2_TCG.\1.gate_linear.conv."),
+    (r"^cross_modal_consistency\.levels\.(\d+)\.gates\.(\w+)\.", r"backbone.\2_TCG.\1."),
     (r"^coarse_to_fine\.stretch\.", "MTGC_block.C2F_linear."),
     (r"^coarse_to_fine\.block\.", "MTGC_block.C2F_attention."),
     (r"^dependencies\.expand\.", "MTGC_block.feature_expand.conv."),
     (r"^dependencies\.press\.", "MTGC_block.feature_tem_press.conv."),
     (r"^dependencies\.squeeze\.", "MTGC_block.feature_squeeze.conv."),
-    (r"^dependencies\.context_blocks\.", "MTGC_block.channel_att."),
-    (r"^dependencies\.context_linears\.", "MTGC_block.feature_tem_block."),
+    (r"^dependencies\.context\.(\d+)\.block\.", r"MTGC_block.channel_att.\1."),
+    (r"^dependencies\.context\.(\d+)\.linear\.", r"MTGC_block.feature_tem_block.\1."),
     (r"^dependencies\.temporal\.", "MTGC_block.temporal_branch."),
     (r"^dependencies\.cooccurrence\.", "MTGC_block.cooccur_branch."),
     (r"^fine_to_coarse\.blocks\.", "MTGC_block.F2C_attention_block."),
@@ -83,7 +82,7 @@ def from_published(checkpoint: Mapping[str, Any], name: str = "ccnet") -> CCNet:
             continue
         state[ours] = _reshape(_take(tensors, theirs), parameter.shape, theirs)
     if tensors:
-        raise ConfigError(f"not a released {name} checkpoint: {len(tensors)} unknown tensors, the first {min(tensors)!r}")
+        raise ConfigError(f"not a released ccnet checkpoint: {len(tensors)} unknown tensors, first {min(tensors)!r}")
     model.load_state_dict(state)
     return model.eval()
 
@@ -129,7 +128,8 @@ def _take(tensors: dict[str, Tensor], key: str) -> Tensor:
 
 
 def _reshape(theirs: Tensor, shape: torch.Size, key: str) -> Tensor:
-    """(out, in, 3) -> (out, 3 * in), depthwise (D, 1, 3) -> (3, D), norms (1, D, 1) -> (D), 1x1 (out, in, 1) -> (out, in)"""
+    """Convolutions (out, in, 3) -> (out, 3 * in), depthwise (D, 1, 3) -> (3, D), norms (1, D, 1) -> (D), others
+    (out, in, 1) -> (out, in)"""
     ours = theirs
     if theirs.dim() == 3 and theirs.shape[1:] == (1, 3) and shape == (3, theirs.shape[0]):
         ours = theirs[:, 0].T
@@ -140,5 +140,7 @@ def _reshape(theirs: Tensor, shape: torch.Size, key: str) -> Tensor:
     elif theirs.dim() == 3:
         ours = theirs.squeeze(2)
     if ours.shape != shape:
-        raise ConfigError(f"not a released ccnet checkpoint: {key!r} has shape {tuple(theirs.shape)}, which does not fit")
+        raise ConfigError(
+            f"not a released ccnet checkpoint: {key!r} has a shape that does not fit, {tuple(theirs.shape)}"
+        )
     return ours.float().contiguous()

@@ -1,0 +1,3 @@
+from davel.cli import main
+
+main()

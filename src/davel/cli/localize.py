@@ -1,0 +1,115 @@
+"""`davel localize`: from media files to events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.table import Table
+
+from davel.cli import console
+from davel.errors import printable
+
+if TYPE_CHECKING:
+    from davel.localize import Result
+
+
+def localize(
+    inputs: list[Path] = typer.Argument(help="Media files, folders of them, or globs."),
+    output: str = typer.Option(".", "-o", "--output", help="Folder for the results, or - for stdout."),
+    format: str = typer.Option("json", "-f", "--format", help="Formats to write, by commas: json, csv."),
+    model: str = typer.Option("scenes", "-m", "--model", help="A built-in model or a model's folder."),
+    threshold: float | None = typer.Option(None, min=0, max=1, help="Least score of an event (default: the model's)."),
+    top_k: int | None = typer.Option(None, "--top-k", min=1, help="Most events of a file."),
+    plot: bool = typer.Option(False, "--plot", help="Also draw each result as a PNG."),
+    annotations: Path | None = typer.Option(None, help="True events to draw, in UnAV-100's schema (with --plot)."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
+) -> None:
+    """Find the audio-visual events of each file.
+
+    Writes FILE.json (schema davel.events/1) and what else -f names, and prints a table.
+    """
+    from davel import formats
+    from davel.errors import ConfigError
+    from davel.localize import Failure, expand, load, localize_files
+
+    names = [name.strip() for name in format.split(",") if name.strip()]
+    writers = {name: formats.writer(name) for name in names}
+    if not writers:
+        raise typer.BadParameter("name at least one format", param_hint="-f")
+    to_stdout = output == "-"
+    if to_stdout and (len(writers) != 1 or plot):
+        raise typer.BadParameter("stdout takes one format and no plot", param_hint="-o -")
+    if annotations and not plot:
+        raise typer.BadParameter("is drawn with --plot only", param_hint="--annotations")
+    if plot:
+        from davel.plot import require_matplotlib
+
+        require_matplotlib()
+    truth = _truth(annotations)
+    files = expand(inputs)
+    folder = Path("." if to_stdout else output)
+    targets = {path: folder / path.stem for path in files}
+    for target in set(targets.values()):
+        same = [path for path in files if targets[path] == target]
+        if len(same) > 1 and not to_stdout:
+            both = " and ".join(printable(path) for path in same[:2])
+            raise typer.BadParameter(f"{both} would both be written to {printable(target)}.*: use two runs, two -o")
+    localizer = load(model, device)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{printable(folder)}: cannot make this folder: {error.strerror}") from error
+
+    def write(result: Result) -> None:
+        if to_stdout:
+            print(*(dumps(result) for dumps in writers.values()), sep="", end="", flush=True)
+            return
+        target = targets[result.info.path]
+        for name in writers:
+            result.save(target.with_name(f"{target.name}.{name}"))
+        if plot:
+            from davel.plot import draw
+
+            draw(result, target.with_name(f"{target.name}.png"), truth=truth.get(target.name))
+
+    failures = []
+    with console.progress_bar() as bar:
+        task = bar.add_task("localize", total=len(files), note="")
+        for outcome in localize_files(localizer, files, write, threshold=threshold, top_k=top_k):
+            bar.advance(task)
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+                console.complain(f"davel: {outcome.reason}")
+                continue
+            for warning in outcome.coverage.warnings:
+                console.complain(f"davel: {printable(outcome.info.path)}: {warning}")
+            if not to_stdout:
+                console.results().print(events_table(outcome))
+    if failures:
+        if len(files) > 1:
+            console.complain(f"davel: {len(failures)} of {len(files)} files failed, the others are done:")
+            for failure in failures:
+                console.complain(f"  {printable(failure.path)}")
+        raise typer.Exit(3)
+
+
+def events_table(result: Result) -> Table:
+    """The events in order of time."""
+    start, end = result.coverage.both
+    title = f"{printable(result.info.path.name)}: {len(result.events)} events in {start:.1f}-{end:.1f} s"
+    table = Table("start", "end", "event", "score", title=title, title_justify="left", title_style="bold")
+    for column in (0, 1, 3):
+        table.columns[column].justify = "right"
+    for e in sorted(result.events, key=lambda e: e.start):
+        table.add_row(f"{e.start:.2f}", f"{e.end:.2f}", e.label, f"{e.score:.2f}")
+    return table
+
+
+def _truth(annotations: Path | None):  # type: ignore[no-untyped-def]
+    if annotations is None:
+        return {}
+    from davel.data.annotations import read_annotations
+
+    return {key: video.events for key, video in read_annotations(annotations).videos.items()}

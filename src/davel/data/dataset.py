@@ -1,0 +1,147 @@
+"""Features with their annotated events, and batches of them.
+
+Shapes: B videos, T steps, Dv and Da channels of visual and audio features, N events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from davel.data.annotations import AnnotatedVideo
+from davel.features.spec import FeatureSpec
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One video's features and events."""
+
+    id: str
+    visual: Floats
+    """(T, Dv)"""
+    audio: Floats
+    """(T, Da)"""
+    segments: Floats
+    """(N, 2), in steps."""
+    labels: NDArray[np.integer]
+    """(N,)"""
+
+    def crop(self, start: int, length: int) -> Sample:
+        """The steps [start, start + length) and the events of which at least half lies there, clipped."""
+        segments = self.segments.clip(start, start + length)
+        inside = segments[:, 1] - segments[:, 0]
+        kept = (inside > 0) & (inside >= 0.5 * (self.segments[:, 1] - self.segments[:, 0]))
+        steps = slice(start, start + length)
+        return Sample(self.id, self.visual[steps], self.audio[steps], segments[kept] - start, self.labels[kept])
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The annotated events of a batch."""
+
+    segments: Tensor
+    """(B, N, 2), in steps."""
+    labels: Tensor
+    """(B, N), the class; -1 where a video has fewer events."""
+
+    def to(self, device: torch.device) -> Truth:
+        return Truth(self.segments.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Batch:
+    visual: Tensor
+    """(B, T, Dv)"""
+    audio: Tensor
+    """(B, T, Da)"""
+    mask: Tensor
+    """(B, T) bool, True at a video's steps."""
+    truth: Truth
+    ids: tuple[str, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(
+            self.visual.to(device), self.audio.to(device), self.mask.to(device), self.truth.to(device), self.ids
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Annotated videos whose features are read when asked for."""
+
+    videos: Mapping[str, AnnotatedVideo]
+    read: Callable[[str], tuple[Floats, Floats]]
+    """A video's visual (T, Dv) and audio (T, Da) features, by id."""
+    spec: FeatureSpec
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def sample(self, key: str) -> Sample:
+        visual, audio = self.read(key)
+        events = self.videos[key].events
+        segments = self.spec.timing.steps(events.segments).astype(np.float32)
+        return Sample(key, visual, audio, segments, events.label_ids)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Videos side by side, the shorter ones padded with zeros to the longest."""
+    T = max(len(s.visual) for s in samples)
+    N = max(len(s.labels) for s in samples)
+    B = len(samples)
+    visual = torch.zeros(B, T, samples[0].visual.shape[1])
+    audio = torch.zeros(B, T, samples[0].audio.shape[1])
+    mask = torch.zeros(B, T, dtype=torch.bool)
+    segments, labels = torch.zeros(B, N, 2), torch.full((B, N), -1)
+    for b, sample in enumerate(samples):
+        t, n = len(sample.visual), len(sample.labels)
+        visual[b, :t] = torch.from_numpy(sample.visual)
+        audio[b, :t] = torch.from_numpy(sample.audio)
+        mask[b, :t] = True
+        segments[b, :n] = torch.from_numpy(sample.segments)
+        labels[b, :n] = torch.from_numpy(sample.labels)
+    return Batch(visual, audio, mask, Truth(segments, labels), tuple(s.id for s in samples))
+
+
+def random_crop(
+    sample: Sample, max_length: int, ratio: tuple[float, float], rng: np.random.Generator, tries: int = 200
+) -> Sample:
+    """A random stretch of `ratio` of the video, or of `max_length` if it is longer than that.
+
+    A stretch that keeps an event is looked for, up to `tries` times, if the video has any.
+    """
+    T = len(sample.visual)
+    cropped = sample
+    for _ in range(tries):
+        length = max_length
+        if T <= max_length:
+            low, high = (max(round(r * T), 1) for r in ratio)
+            length = int(rng.integers(low, high, endpoint=True))
+        cropped = sample.crop(int(rng.integers(0, T - length, endpoint=True)), length)
+        if len(cropped.labels) or not len(sample.labels):
+            break
+    return cropped
+
+
+def training_batches(
+    dataset: Dataset, *, batch_size: int, max_length: int, crop: tuple[float, float], seed: int, epoch: int
+) -> Iterator[Batch]:
+    """The batches of an epoch in random order, randomly cropped; the last one is left out where it is not full.
+
+    What an epoch draws depends on the seed, the epoch and the video alone.
+    """
+    keys = list(dataset.videos)
+    order = np.random.default_rng([seed, epoch]).permutation(len(keys))
+    for first in range(0, len(order) - batch_size + 1, batch_size):
+        samples = []
+        for i in order[first : first + batch_size]:
+            rng = np.random.default_rng([seed, epoch, int(i)])
+            samples.append(random_crop(dataset.sample(keys[i]), max_length, crop, rng))
+        yield collate(samples)

@@ -1,0 +1,213 @@
+"""From a media file to its audio-visual events: the job that davel exists for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from davel import formats
+from davel.detection import DecodeSettings, decode
+from davel.errors import ConfigError, MediaError, printable
+from davel.events import EventList
+from davel.features.extract import Features, extract
+from davel.features.spec import FeatureSpec
+from davel.media import Coverage, MediaInfo
+from davel.models import CCNet
+from davel.weights import ModelInfo, load_model
+from davel.windows import run_windows
+
+# fmt: off
+MEDIA_SUFFIXES = frozenset((
+    ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
+    ".ts", ".vob", ".webm", ".wmv",
+))
+# fmt: on
+"""What counts as a video in a folder; a file that is named itself may end in anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The events of one file, and what one needs to know to trust them."""
+
+    info: MediaInfo
+    events: EventList
+    """Best first, in seconds on the media clock."""
+    duration: float
+    """Seconds, of the longer track."""
+    coverage: Coverage
+    """What was really decoded; events lie where both tracks are."""
+    gates: dict[str, NDArray[np.float32]]
+    """`audio` and `visual`: (T,) at the finest level, how much that modality opens the other; empty without gates."""
+    features: FeatureSpec
+    model: str
+    weights_sha256: str
+    settings: dict[str, Any]
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """The centres of the gates' steps, in seconds: (T,)"""
+        T = len(next(iter(self.gates.values()), ()))
+        return self.features.timing.seconds(np.arange(T, dtype=np.float64))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in the JSON format."""
+        info = asdict(self.info) | {"path": str(self.info.path), "duration_seconds": round(self.duration, 6)}
+        return {
+            "media": info,
+            "coverage": {"start": self.coverage.both[0], "end": self.coverage.both[1]} | asdict(self.coverage),
+            "model": {"name": self.model, "weights_sha256": self.weights_sha256, "features": asdict(self.features)},
+            "settings": self.settings,
+            "labels": list(self.events.labels),
+            "events": [
+                {
+                    "id": number,
+                    "label": event.label,
+                    "label_id": int(label_id),
+                    "start": round(event.start, 4),
+                    "end": round(event.end, 4),
+                    "score": round(event.score, 6),
+                }
+                for number, (event, label_id) in enumerate(zip(self.events, self.events.label_ids, strict=True))
+            ],
+            "gates": {
+                "step_seconds": self.features.step_seconds,
+                "first_seconds": self.features.timing.window / 2 / self.features.fps,
+                **{modality: [round(float(x), 4) for x in gate] for modality, gate in self.gates.items()},
+            },
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result whole, in the format that the name ends in (`.json`, `.csv`)."""
+        path = Path(path)
+        formats.write_text(path, formats.writer(path.suffix.removeprefix("."))(self))
+        return path
+
+
+class Localizer:
+    """A network with all that it takes to run it on media files."""
+
+    def __init__(self, model: CCNet, info: ModelInfo, weights_sha256: str) -> None:
+        self.model = model
+        self.info = info
+        self.weights_sha256 = weights_sha256
+
+    def to(self, device: str | torch.device) -> Localizer:
+        self.model.to(device)
+        return self
+
+    def localize(
+        self,
+        path: str | Path,
+        *,
+        threshold: float | None = None,
+        top_k: int | None = None,
+        settings: DecodeSettings | None = None,
+    ) -> Result:
+        """The audio-visual events of a media file.
+
+        `threshold` is the least score (by default the model's), `top_k` the most events. MediaError if the file
+        cannot be read as a whole.
+        """
+        features = extract(Path(path), extractor=self.info.features.name)
+        return self.localize_features(features, threshold=threshold, top_k=top_k, settings=settings)
+
+    def localize_features(
+        self,
+        features: Features,
+        *,
+        threshold: float | None = None,
+        top_k: int | None = None,
+        settings: DecodeSettings | None = None,
+    ) -> Result:
+        """The same for features that were extracted before. ConfigError if they are not of the model's kind."""
+        self.info.features.require(features.spec, "the model", printable(features.info.path))
+        threshold = self.info.threshold if threshold is None else threshold
+        settings = settings or DecodeSettings()
+        duration = features.coverage.duration_seconds
+        outputs, mask = run_windows(self.model, torch.from_numpy(features.visual), torch.from_numpy(features.audio))
+        found = decode(outputs, mask, features.spec.timing, duration, settings, self.info.labels)[0]
+        found = found.clipped(*features.coverage.both).above(threshold)
+        return Result(
+            info=features.info,
+            events=found if top_k is None else found[:top_k],
+            duration=duration,
+            coverage=features.coverage,
+            gates={m: levels[0][0].cpu().numpy() for m, levels in outputs.gates.items() if levels},
+            features=features.spec,
+            model=self.info.name,
+            weights_sha256=self.weights_sha256,
+            settings={"threshold": threshold, "top_k": top_k, "decode": asdict(settings)},
+        )
+
+
+def load(name_or_dir: str | Path = "scenes", device: str = "cpu") -> Localizer:
+    """A localizer from a built-in model's name or a model's folder; `device` as in torch, or `auto`."""
+    return Localizer(*load_model(name_or_dir)).to(choose_device(device))
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first accelerator there is. ConfigError if `name` is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} is not there: choose auto, cpu or what `torch` sees") from error
+    return device
+
+
+def expand(inputs: Sequence[Path]) -> list[Path]:
+    """The files meant by files, folders (the videos right in them) and globs, in order and each once.
+
+    A file that is not there stays, for its reader to complain of. ConfigError if a folder or glob holds no video.
+    """
+    files: list[Path] = []
+    for path in inputs:
+        found = [path]
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file())
+            if not found:
+                raise ConfigError(f"{printable(path)}: no videos in this folder: name files, or a folder that has some")
+        elif not path.exists() and any(c in str(path) for c in "*?["):
+            parent, pattern = Path(path.anchor or "."), str(path.relative_to(path.anchor) if path.anchor else path)
+            found = sorted(p for p in parent.glob(pattern) if p.is_file())
+            if not found:
+                raise ConfigError(f"{printable(path)}: no file has such a name")
+        files += found
+    return list(dict.fromkeys(files))
+
+
+@dataclass(frozen=True)
+class Failure:
+    path: Path
+    reason: str
+    """One line that names the file and what to do."""
+
+
+def localize_files(
+    localizer: Localizer,
+    inputs: Sequence[Path],
+    write: Callable[[Result], None],
+    *,
+    threshold: float | None = None,
+    top_k: int | None = None,
+) -> Iterator[Result | Failure]:
+    """Localize file after file; `write` is called with each result. A failure does not end the rest."""
+    for path in inputs:
+        try:
+            result = localizer.localize(path, threshold=threshold, top_k=top_k)
+            write(result)
+        except MediaError as error:
+            yield Failure(path, str(error))
+        except OSError as error:
+            target = printable(error.filename or path)
+            yield Failure(path, f"{printable(path)}: cannot write {target}: {error.strerror}: choose another folder")
+        else:
+            yield result

@@ -1,0 +1,128 @@
+"""Pictures of events: a lane per class, the gates and the waveform, on one time axis. Needs the extra `plots`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from davel.errors import MediaError, MissingError, printable
+from davel.events import EventList
+from davel.media import open_media
+from davel.weights import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from davel.localize import Result
+
+FOUND, TRUE = "#1f6f8b", "#e0a030"
+GATES = {"audio": "#b5446e", "visual": "#3d7a3d"}
+PEAK_RATE = 50
+"""Waveform peaks per second."""
+
+
+def require_matplotlib() -> None:
+    """MissingError if matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingError("pictures need matplotlib: pip install 'davel[plots]'") from error
+
+
+def draw(result: Result, path: Path, truth: EventList | None = None) -> Path:
+    """A PNG of a result: strong colour is a high score; true events, if given, are drawn under those found."""
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    labels = _lanes(result.events, truth)
+    heights = [max(0.42 * len(labels), 0.8), 1.1, 0.9]
+    figure = Figure(figsize=(11, sum(heights) + 1.1), layout="constrained")
+    FigureCanvasAgg(figure)
+    lanes, gates, waveform = figure.subplots(3, 1, sharex=True, height_ratios=heights)
+    _draw_lanes(lanes, labels, result, truth)
+    _draw_gates(gates, result)
+    _draw_waveform(waveform, result)
+    for axes in (lanes, gates, waveform):
+        axes.spines[["top", "right"]].set_visible(False)
+        for start, end in _not_covered(result):
+            axes.axvspan(start, end, color="#dddddd", zorder=0)
+    waveform.set_xlim(0, result.duration)
+    waveform.set_xlabel("seconds")
+    title = f"{printable(result.info.path.name)} · {result.model} · score ≥ {result.settings['threshold']:g}"
+    lanes.set_title(title, loc="left", fontsize=10, parse_math=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+    return path
+
+
+def _lanes(found: EventList, truth: EventList | None) -> list[str]:
+    """Classes to show, in the order of their first event."""
+    events = sorted([*found, *(truth or ())], key=lambda e: e.start)
+    return list(dict.fromkeys(e.label for e in events))
+
+
+def _draw_lanes(axes: Axes, labels: list[str], result: Result, truth: EventList | None) -> None:
+    from matplotlib.patches import Patch
+
+    for lane, label in enumerate(labels):
+        axes.axhline(lane, color="#eeeeee", linewidth=0.8, zorder=0)
+        for e in (e for e in truth or () if e.label == label):
+            axes.barh(lane + 0.26, e.duration, left=e.start, height=0.2, color=TRUE)
+        for e in (e for e in result.events if e.label == label):
+            axes.barh(lane - 0.1, e.duration, left=e.start, height=0.44, color=FOUND, alpha=0.15 + 0.85 * e.score)
+            axes.text(
+                e.start + 0.15, lane - 0.1, f"{e.score:.2f}", va="center", fontsize=7, color="white", clip_on=True
+            )
+    axes.set_yticks(range(len(labels)), labels, fontsize=9, parse_math=False)
+    axes.set_ylim(max(len(labels), 1) - 0.4, -0.6)
+    if not labels:
+        axes.text(0.5, 0.5, "no events", transform=axes.transAxes, ha="center", va="center", color="#777777")
+    handles = [Patch(color=FOUND, label="found (stronger: higher score)")]
+    if truth is not None:
+        handles.append(Patch(color=TRUE, label="true"))
+    axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8, frameon=False)
+
+
+def _draw_gates(axes: Axes, result: Result) -> None:
+    for modality, gate in result.gates.items():
+        axes.plot(result.times, gate, color=GATES[modality], linewidth=1.2, label=f"from {modality}")
+    axes.set_ylabel("gates", fontsize=9)
+    if result.gates:
+        axes.legend(loc="upper right", ncols=2, fontsize=8, frameon=False)
+    else:
+        axes.text(0.5, 0.5, "this model has no gates", transform=axes.transAxes, ha="center", va="center")
+
+
+def _draw_waveform(axes: Axes, result: Result) -> None:
+    peaks = waveform_peaks(result.info.path)
+    time = np.arange(len(peaks)) / PEAK_RATE
+    axes.fill_between(time, -peaks, peaks, color="#666666", linewidth=0)
+    axes.set_ylim(-1, 1)
+    axes.set_yticks([])
+    axes.set_ylabel("sound", fontsize=9)
+
+
+def _not_covered(result: Result) -> list[tuple[float, float]]:
+    start, end = result.coverage.both
+    return [(a, b) for a, b in ((0.0, start), (end, result.duration)) if b - a > 0.05]
+
+
+def waveform_peaks(path: Path, rate: int = PEAK_RATE) -> NDArray[np.float32]:
+    """The loudest sample of every 1/rate seconds, in 0..1: (N,)"""
+    sample_rate = 160 * rate
+    blocks: list[NDArray[np.float32]] = []
+    rest = np.zeros(0, np.float32)
+    try:
+        with open_media(path) as source:
+            for sound in source.read(fps=None, sample_rate=sample_rate):
+                rest = np.concatenate([rest, np.abs(sound.samples)])
+                whole = len(rest) // 160 * 160
+                blocks.append(rest[:whole].reshape(-1, 160).max(1))
+                rest = rest[whole:]
+    except MediaError:
+        return np.zeros(0, np.float32)
+    return np.concatenate([np.zeros(0, np.float32), *blocks]).clip(0, 1)

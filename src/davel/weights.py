@@ -1,0 +1,142 @@
+"""Models on disk: a folder with `model.safetensors` (the weights) and `model.json` (everything else).
+
+Everything else is the model's configuration, the features that it reads, the names of its classes, and what was
+measured of it. Checkpoints of other origin are read as tensors only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from davel.config import parse
+from davel.errors import ConfigError, MissingError, printable
+from davel.features.spec import FeatureSpec
+from davel.models import CCNet, CCNetConfig
+
+SCHEMA = "davel.model/1"
+BUILTIN = Path(__file__).parent / "builtin"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model's folder says of it, besides its weights."""
+
+    name: str
+    config: CCNetConfig
+    features: FeatureSpec
+    labels: tuple[str, ...]
+    threshold: float
+    """The score from which its events are reported unless told otherwise."""
+    figures: dict[str, Any]
+    """What was measured of it."""
+
+
+def save_model(folder: Path, model: CCNet, info: ModelInfo) -> None:
+    """Write `model` into `folder`, each file whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"schema": SCHEMA, **asdict(info)}
+    with replacing(folder / "model.safetensors") as temporary:
+        save_file({key: x.detach().cpu().contiguous() for key, x in model.state_dict().items()}, temporary)
+    with replacing(folder / "model.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(name_or_dir: str | Path) -> tuple[CCNet, ModelInfo, str]:
+    """A model by its built-in name or its folder: the network, what is known of it, and its weights' sha256.
+
+    MissingError if there is none, ConfigError if its files do not fit together.
+    """
+    folder = find_model(name_or_dir)
+    path = folder / "model.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("schema") != SCHEMA:
+            raise ConfigError(f"{printable(path)}: expected schema {SCHEMA!r}, got {content.get('schema')!r}")
+        info = ModelInfo(
+            name=content["name"],
+            config=parse(CCNetConfig, content["config"], f"{printable(path)}: config"),
+            features=FeatureSpec.from_dict(content["features"]),
+            labels=tuple(content["labels"]),
+            threshold=float(content["threshold"]),
+            figures=content["figures"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{printable(path)}: not a model's description: {error!r}") from error
+    if (info.config.num_classes, info.config.visual_dim, info.config.audio_dim) != (
+        len(info.labels),
+        info.features.visual_dim,
+        info.features.audio_dim,
+    ):
+        raise ConfigError(
+            f"{printable(path)}: the network has {info.config.num_classes} classes and reads "
+            f"{info.config.visual_dim} + {info.config.audio_dim} channels, but there are {len(info.labels)} labels and "
+            f"{info.features.visual_dim} + {info.features.audio_dim} channels of features"
+        )
+    weights = folder / "model.safetensors"
+    try:
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        state = {key: x.float() for key, x in load_file(weights).items()}
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{printable(weights)}: cannot read the weights: {error}") from error
+    model = CCNet(info.config)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ConfigError(f"{printable(weights)}: these are not the weights of {printable(path)}") from error
+    return model.eval(), info, digest
+
+
+def find_model(name_or_dir: str | Path) -> Path:
+    """The folder of a built-in model, or the given one."""
+    folder = Path(name_or_dir)
+    if not folder.is_dir() and (BUILTIN / name_or_dir).is_dir():
+        folder = BUILTIN / name_or_dir
+    if not (folder / "model.json").is_file() or not (folder / "model.safetensors").is_file():
+        known = ", ".join(sorted(path.parent.name for path in BUILTIN.glob("*/model.json")))
+        raise MissingError(
+            f"no model {printable(name_or_dir)!r}: expected a folder with model.json and model.safetensors, "
+            f"or a built-in name ({known or 'none'})"
+        )
+    return folder
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A PyTorch checkpoint; ConfigError if it holds more than tensors and plain values, or is damaged."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ConfigError(f"{printable(path)}: cannot read the checkpoint: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        raise ConfigError(
+            f"{printable(path)}: refused: the file is damaged or wants to run code on loading; "
+            "save it again as a plain state dict of tensors"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ConfigError(f"{printable(path)}: not a PyTorch checkpoint, or a damaged one") from error
+    if isinstance(content, Tensor) or not isinstance(content, dict):
+        raise ConfigError(f"{printable(path)}: expected a dict of tensors, got {type(content).__name__}")
+    return content
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that becomes `path` if all goes well, and goes away if not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

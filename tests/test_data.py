@@ -1,0 +1,110 @@
+"""Annotations, crops and batches."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from davel.data.annotations import read_annotations
+from davel.data.dataset import Sample, collate, random_crop
+from davel.errors import ConfigError
+
+
+def written(tmp_path, database):
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps({"version": "x", "database": database}))
+    return path
+
+
+def entry(*events, **more):
+    annotations = [{"segment": [s, e], "label": label, "label_id": i} for label, i, s, e in events]
+    return {"duration": 20.0, "subset": "train", "annotations": annotations} | more
+
+
+def test_annotations_keep_labels_by_id_and_videos_by_subset(tmp_path):
+    path = written(tmp_path, {"a": entry(("bell", 1, 2, 3)), "b": entry(("bark", 0, 1, 9), subset="test")})
+    annotations = read_annotations(path)
+    assert annotations.labels == ("bark", "bell")
+    assert list(annotations.subset("test")) == ["b"]
+    assert annotations.videos["a"].events[0].label == "bell"
+    assert annotations.videos["a"].duration == 20
+
+
+def test_labels_without_ids_are_numbered_in_order(tmp_path):
+    event = {"segment": [1, 2], "label": "zebra"}
+    other = {"segment": [1, 2], "label": "ape"}
+    path = written(tmp_path, {"a": {"duration": 9, "subset": "train", "annotations": [event, other]}})
+    assert read_annotations(path).labels == ("ape", "zebra")
+
+
+def test_a_video_may_have_no_events(tmp_path):
+    annotations = read_annotations(written(tmp_path, {"a": entry(("bell", 0, 2, 3)), "b": entry()}))
+    assert len(annotations.videos["b"].events) == 0
+
+
+@pytest.mark.parametrize(
+    ("database", "message"),
+    [
+        ({"a": entry(("bell", 0, 3, 2))}, r"a: bad segment \[3, 2\] of 'bell'"),
+        ({"a": entry(("bell", 0, 1, 2)), "b": entry(("bell", 1, 1, 2))}, "b: label 'bell' has label_id 1, elsewhere 0"),
+        ({"a": entry(("bell", 0, 1, 2), ("bark", 0, 1, 2))}, "label_id 0 is both 'bell' and 'bark'"),
+        ({"a": entry(("bell", 3, 1, 2))}, "but 0 is not used"),
+        ({"a": entry(("bell", 0, 1, 2), duration="long")}, "a: needs a duration in seconds, got 'long'"),
+    ],
+)
+def test_what_is_wrong_with_annotations_is_said_by_video(tmp_path, database, message):
+    with pytest.raises(ConfigError, match=message):
+        read_annotations(written(tmp_path, database))
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "not json", '{"database": 3}'])
+def test_another_file_is_refused(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"a\.json"):
+        read_annotations(path)
+
+
+def test_an_unknown_subset_is_refused_with_those_there_are(tmp_path):
+    with pytest.raises(ConfigError, match="no videos in the subset 'val': the annotations have train"):
+        read_annotations(written(tmp_path, {"a": entry(("bell", 0, 1, 2))})).subset("val")
+
+
+def sample(T: int, *segments: tuple[float, float]) -> Sample:
+    x = np.arange(T, dtype=np.float32)
+    array = np.array(segments, np.float32).reshape(-1, 2)
+    return Sample("a", x[:, None], x[:, None] + 100, array, np.arange(len(array)))
+
+
+def test_a_crop_keeps_events_that_are_at_least_half_inside_and_clips_them():
+    cropped = sample(20, (0, 10), (2, 16), (4, 6), (18, 20)).crop(5, 10)
+    assert cropped.labels.tolist() == [0, 1, 2]
+    assert cropped.segments.tolist() == [[0, 5], [0, 10], [0, 1]]
+    assert cropped.visual[:, 0].tolist() == list(range(5, 15))
+    assert sample(20, (0, 9)).crop(5, 10).labels.tolist() == []
+
+
+@given(st.integers(1, 300), st.integers(0, 1000))
+def test_a_random_crop_is_of_the_asked_size_and_in_step_in_both_modalities(T, seed):
+    cropped = random_crop(sample(T, (0, T)), 64, (0.9, 1.0), np.random.default_rng(seed))
+    n = len(cropped.visual)
+    assert n == 64 if T > 64 else round(0.9 * T) <= n <= T
+    assert (cropped.audio - cropped.visual == 100).all()
+    assert (np.diff(cropped.visual[:, 0]) == 1).all()
+
+
+@given(st.integers(0, 200))
+def test_a_random_crop_looks_for_one_that_keeps_an_event(seed):
+    assert len(random_crop(sample(200, (180, 190)), 64, (0.9, 1.0), np.random.default_rng(seed)).labels) == 1
+
+
+def test_a_batch_pads_with_zeros_and_says_where():
+    batch = collate([sample(3, (0, 2)), sample(5), sample(4, (1, 2), (2, 3))])
+    assert batch.visual.shape == (3, 5, 1)
+    assert batch.mask.sum(1).tolist() == [3, 5, 4]
+    assert (batch.visual[0, 3:] == 0).all()
+    assert batch.truth.labels.tolist() == [[0, -1], [-1, -1], [0, 1]]
