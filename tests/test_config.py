@@ -48,7 +48,10 @@ def test_other_words_stay_words(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: x\nnmae: y\n", r"a.yaml:2: nmae: unknown key; allowed are name, inner, sizes \(did you mean 'name'\?\)"),
+        (
+            "name: x\nnmae: y\n",
+            r"a.yaml:2: nmae: unknown key; allowed are name, inner, sizes \(did you mean 'name'\?\)",
+        ),
         ("name: x\ninner:\n  raet: 3\n", r"a.yaml:3: inner.raet: unknown key; allowed are rate, size .*'rate'"),
         ("name: x\ninner:\n  size: big\n", r"a.yaml:3: inner.size: input should be a valid integer.*got 'big'"),
         ("name: x\nsizes: [1, b]\n", r"a.yaml:2: sizes.1: .*got 'b'"),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from davel.errors import MediaError, MissingError, printable
 from davel.events import EventList
 from davel.media import open_media
-from davel.weights import replacing
+from davel.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

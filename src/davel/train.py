@@ -25,9 +25,10 @@ from davel.data.dataset import Batch, Dataset, training_batches
 from davel.detection import Criterion, DecodeSettings
 from davel.errors import ConfigError, printable
 from davel.evaluate import predict, score
+from davel.files import replacing
 from davel.models import CCNet, CCNetConfig, build
 from davel.models.blocks import Conv, DepthwiseConv
-from davel.weights import ModelInfo, read_checkpoint, replacing, save_model
+from davel.weights import ModelInfo, read_checkpoint, save_model
 
 
 @dataclass(frozen=True, kw_only=True)

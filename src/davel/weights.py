@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from torch import Tensor
 from davel.config import parse
 from davel.errors import ConfigError, MissingError, printable
 from davel.features.spec import FeatureSpec
+from davel.files import replacing
 from davel.models import CCNet, CCNetConfig
 
 SCHEMA = "davel.model/1"
@@ -129,14 +127,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if isinstance(content, Tensor) or not isinstance(content, dict):
         raise ConfigError(f"{printable(path)}: expected a dict of tensors, got {type(content).__name__}")
     return content
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that becomes `path` if all goes well, and goes away if not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from davel.errors import ConfigError
+from davel.files import replacing
 from davel.formats import csv_file, json_file
 
 if TYPE_CHECKING:
@@ -25,7 +26,5 @@ def writer(name: str) -> Callable[[Result], str]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all; bytes of names that are not text are kept."""
-    from davel.weights import replacing
-
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
