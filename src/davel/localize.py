@@ -101,6 +101,12 @@ class Localizer:
         self.model.to(device)
         return self
 
+    def require(self, features: FeatureSpec, labels: Sequence[str], source: str) -> None:
+        """ConfigError unless `source` has the features and classes of this model."""
+        self.info.features.require(features, "the model", source)
+        if tuple(labels) != self.info.labels:
+            raise ConfigError(f"{source}: has other classes than the model, which knows {', '.join(self.info.labels)}")
+
     def localize(
         self,
         path: str | Path,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from davel.errors import MediaError, MissingError, printable
 from davel.events import EventList
-from davel.media import open_media
 from davel.files import replacing
+from davel.media import Sound, open_media
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,8 +118,9 @@ def waveform_peaks(path: Path, rate: int = PEAK_RATE) -> NDArray[np.float32]:
     rest = np.zeros(0, np.float32)
     try:
         with open_media(path) as source:
-            for sound in source.read(fps=None, sample_rate=sample_rate):
-                rest = np.concatenate([rest, np.abs(sound.samples)])
+            for item in source.read(fps=None, sample_rate=sample_rate):
+                assert isinstance(item, Sound)
+                rest = np.concatenate([rest, np.abs(item.samples)])
                 whole = len(rest) // 160 * 160
                 blocks.append(rest[:whole].reshape(-1, 160).max(1))
                 rest = rest[whole:]

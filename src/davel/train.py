@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from davel.config import parse
-from davel.data.annotations import AnnotatedVideo, Annotations, read_annotations
+from davel.data.annotations import Annotations, read_annotations
 from davel.data.dataset import Batch, Dataset, training_batches
+from davel.data.folder import open_dataset
 from davel.detection import Criterion, DecodeSettings
 from davel.errors import ConfigError, printable
 from davel.evaluate import predict, score
@@ -327,14 +328,9 @@ def load_data(
     ConfigError lists the videos that are missing or cannot be read.
     """
     subsets = [annotations.subset(config.train), annotations.subset(config.validation)]
-    training, validation = load_subsets(config, subsets, on_features)
+    assert config.cache is not None
+    both = open_dataset(
+        subsets[0] | subsets[1], config.videos, config.cache, config.features, config.workers, on_features
+    )
+    training, validation = (replace(both, videos=videos) for videos in subsets)
     return training, validation
-
-
-def load_subsets(
-    config: DataConfig,
-    subsets: list[dict[str, AnnotatedVideo]],
-    on_features: Callable[[int, int], None] | None = None,
-) -> list[Dataset]:
-    """Datasets of the given videos."""
-    raise NotImplementedError

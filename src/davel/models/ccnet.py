@@ -47,7 +47,7 @@ class CCNetConfig:
     width: int = 512
     """Channels of each modality (D in the paper)."""
     class_width: int = 128
-    """Channels of each class in the temporal dependency modelling (H)."""
+    """Channels of each class in the temporal dependency modelling (H), and of its blocks' hidden layers."""
     num_levels: int = 6
     """Temporal scales (L)."""
     num_heads: int = 4
@@ -291,9 +291,9 @@ class TemporalDependencies(nn.Module):
         lengths = [config.max_length // 2**level for level in range(config.num_levels)]
         self.expand = Conv(D, C * H)
         self.press = Conv(D, H)
-        self.context = nn.ModuleList(LevelContext(T, C, config.drop_path) for T in lengths)
-        self.temporal = Block(H, 1, hidden=128, drop_path=config.drop_path)
-        self.cooccurrence = Block(H, 1, hidden=128, drop_path=config.drop_path)
+        self.context = nn.ModuleList(LevelContext(T, C, H, config.drop_path) for T in lengths)
+        self.temporal = Block(H, 1, hidden=H, drop_path=config.drop_path)
+        self.cooccurrence = Block(H, 1, hidden=H, drop_path=config.drop_path)
         self.squeeze = Conv(C * H, D)
 
     def forward(self, pyramid: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
@@ -320,10 +320,10 @@ class LevelContext(nn.Module):
     The H channels are the sequence here, each a token as wide as the level is long.
     """
 
-    def __init__(self, length: int, num_classes: int, drop_path: float) -> None:
+    def __init__(self, length: int, num_classes: int, hidden: int, drop_path: float) -> None:
         super().__init__()
         self.length, self.num_classes = length, num_classes
-        self.block = Block(length, 1, hidden=128, drop_path=drop_path)
+        self.block = Block(length, 1, hidden=hidden, drop_path=drop_path)
         self.linear = linear(length, num_classes * length)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -1,0 +1,172 @@
+"""Features on disk: one safetensors file per video, with the protocol and the media facts they were made with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from davel.errors import ConfigError, DavelError, MediaError, printable
+from davel.features.extract import Features, extract, spec_of
+from davel.features.spec import FeatureSpec
+from davel.files import replacing
+from davel.media import AudioTrack, Coverage, MediaInfo, VideoTrack
+
+SCHEMA = "davel.features/1"
+
+
+def save(features: Features, path: Path) -> None:
+    """Write features whole or not at all."""
+    facts = {
+        "schema": SCHEMA,
+        "spec": features.spec.to_dict(),
+        "info": asdict(features.info) | {"path": os.fsencode(features.info.path).hex()},
+        "coverage": asdict(features.coverage),
+        "source": fingerprint(features.info.path),
+    }
+    tensors = {"visual": np.ascontiguousarray(features.visual), "audio": np.ascontiguousarray(features.audio)}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"davel": json.dumps(facts)})
+
+
+def load(path: Path, expect: FeatureSpec | None = None) -> Features:
+    """Features from a file. ConfigError if it is damaged, of another kind, or not made as `expect` says."""
+    facts = _facts(path)
+    try:
+        spec = FeatureSpec.from_dict(facts["spec"])
+        if expect is not None:
+            expect.require(spec, "what is expected", printable(path))
+        with safe_open(path, framework="numpy") as file:
+            tensors = {key: file.get_tensor(key) for key in ("visual", "audio")}
+        info, coverage = facts["info"], facts["coverage"]
+        return Features(
+            **tensors,
+            spec=spec,
+            info=MediaInfo(
+                **info
+                | {
+                    "path": Path(os.fsdecode(bytes.fromhex(info["path"]))),
+                    "video": VideoTrack(**info["video"]),
+                    "audio": AudioTrack(**info["audio"]),
+                }
+            ),
+            coverage=Coverage(
+                duration_seconds=coverage["duration_seconds"],
+                video=tuple(coverage["video"]),
+                audio=tuple(coverage["audio"]),
+                warnings=tuple(coverage["warnings"]),
+            ),
+        )
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{printable(path)}: damaged features ({error}): delete the file and extract again"
+        ) from error
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts = json.loads((file.metadata() or {})["davel"])
+        if facts["schema"] != SCHEMA:
+            raise ValueError(f"expected schema {SCHEMA!r}, got {facts['schema']!r}")
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ConfigError(
+            f"{printable(path)}: not a davel feature file, or a damaged one: delete it and extract again"
+        ) from error
+    assert isinstance(facts, dict)
+    return facts
+
+
+def fingerprint(path: Path) -> list[int]:
+    """What changes when a file does: its size in bytes and when it was last written, in nanoseconds."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def cache_path(path: Path, cache: Path, extractor: str) -> Path:
+    """Where a file's features are kept: files of one name in two folders do not meet."""
+    where = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
+    stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in path.stem[:80])
+    return cache / f"{stem}-{where}.{extractor}.safetensors"
+
+
+def cached(path: Path, cache: Path, extractor: str) -> Features:
+    """A file's features: those kept if neither the file nor the protocol has changed, else extracted and kept."""
+    kept = cache_path(path, cache, extractor)
+    if is_fresh(path, kept, extractor):
+        return load(kept, spec_of(extractor))
+    features = extract(path, extractor)
+    cache.mkdir(parents=True, exist_ok=True)
+    save(features, kept)
+    return features
+
+
+def is_fresh(path: Path, kept: Path, extractor: str) -> bool:
+    """Whether `kept` holds what `path` would give."""
+    if not kept.is_file():
+        return False
+    try:
+        facts = _facts(kept)
+        return bool(facts["source"] == fingerprint(path) and facts["spec"] == spec_of(extractor).to_dict())
+    except (ConfigError, KeyError):
+        return False
+    except OSError as error:
+        raise MediaError(f"{printable(path)}: cannot open: {error.strerror}: check the name") from error
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """Where each file's features are, and why others have none."""
+
+    paths: dict[Path, Path]
+    failures: dict[Path, str]
+
+
+def extract_many(
+    paths: Sequence[Path],
+    cache: Path,
+    extractor: str = "light",
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Extracted:
+    """The features of many files, in parallel; only those are extracted that are not kept yet."""
+    kept = {path: cache_path(path, cache, extractor) for path in paths}
+    missing = [path for path in paths if not path.exists() or not is_fresh(path, kept[path], extractor)]
+    done = len(paths) - len(missing)
+    if progress:
+        progress(done, len(paths))
+    failures: dict[Path, str] = {}
+    workers = min(workers or os.cpu_count() or 1, max(len(missing), 1))
+    if missing:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            futures = {pool.submit(_extract_one, path, cache, extractor): path for path in missing}
+            try:
+                for future in as_completed(futures):
+                    done += 1
+                    if (reason := future.result()) is not None:
+                        failures[futures[future]] = reason
+                    if progress:
+                        progress(done, len(paths))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    return Extracted({path: kept[path] for path in paths if path not in failures}, failures)
+
+
+def _extract_one(path: Path, cache: Path, extractor: str) -> str | None:
+    """Runs in a process of its own; why it failed, if it did."""
+    try:
+        cached(path, cache, extractor)
+    except DavelError as error:
+        return str(error)
+    return None

@@ -1,0 +1,510 @@
+"""Frames and samples of any media file on one clock, as a stream.
+
+Time zero is the earliest presentation time of the two tracks, which is what players show as 0:00; all times are
+presentation times, never a frame's number over a mean rate. Intervals are half-open. Memory does not grow with the
+file's length.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import av.error
+import av.filter
+import numpy as np
+import soxr
+from av.stream import Disposition
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from davel.errors import MediaError, printable
+
+JITTER_SECONDS = 0.05
+"""Sound whose time stamp is off by no more than this follows on what came before."""
+STILLS = frozenset({"image2", "tty", "bin", "xbin", "adf", "idf"})
+"""Formats of pictures and text that FFmpeg would play as video."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoTrack:
+    codec: str
+    width: int
+    """As displayed, after rotation."""
+    height: int
+    fps: float
+    """The mean rate, for information only."""
+    rotation: int
+    """Degrees counterclockwise by which pictures are turned for display."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioTrack:
+    codec: str
+    sample_rate: int
+    channels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaInfo:
+    path: Path
+    format: str
+    size_bytes: int
+    duration_seconds: float | None
+    """As the container declares it, if it does."""
+    video: VideoTrack | None
+    audio: AudioTrack | None
+
+
+@dataclass(frozen=True)
+class Picture:
+    index: int
+    """n of the grid: this is what is shown at n / fps seconds."""
+    rgb: NDArray[np.uint8]
+    """(H, W, 3); the same object when the picture is the same."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    first: int
+    """The number of the first sample; sample n is at n / sample_rate seconds."""
+    samples: NDArray[np.float32]
+    """(N,), the mean of all channels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What of a file was really decoded, in seconds."""
+
+    duration_seconds: float
+    """The end of the longer track."""
+    video: tuple[float, float] | None
+    audio: tuple[float, float] | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def both(self) -> tuple[float, float]:
+        """Where there are pictures and sound; empty at 0 if they never meet."""
+        tracks = [t for t in (self.video, self.audio) if t is not None]
+        start, end = max(t[0] for t in tracks), min(t[1] for t in tracks)
+        return (start, end) if start < end else (0.0, 0.0)
+
+
+def open_media(path: str | Path) -> Source:
+    """Open a file for one pass. MediaError names the file, what is wrong with it, and what to do."""
+    return Source(Path(path))
+
+
+def probe(path: str | Path) -> MediaInfo:
+    """What a file says of itself."""
+    with open_media(path) as source:
+        return source.info
+
+
+class Source:
+    """An open media file. Close it, or use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._name = printable(path)
+        self._file, self._container = self._open()
+        try:
+            self._video = _best(self._container, "video")
+            self._audio = _best(self._container, "audio")
+            still = self._container.format.name in STILLS or self._container.format.name.endswith("_pipe")
+            if still or (self._video is None and self._audio is None):
+                raise MediaError(f"{self._name}: not a video: no moving pictures and no sound; give a media file")
+            self._origin = self._start_of_clock()
+            self.info = self._describe()
+        except BaseException:
+            self.close()
+            raise
+        self._coverage: Coverage | None = None
+        self._warnings: list[str] = []
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._container.close()
+        self._file.close()
+
+    @property
+    def coverage(self) -> Coverage:
+        """What `read` decoded; known when it has come to its end."""
+        if self._coverage is None:
+            raise RuntimeError("coverage is known once read() has come to its end")
+        return self._coverage
+
+    def read(
+        self, *, fps: float | None, sample_rate: int | None, size: tuple[int, int] | None = None
+    ) -> Iterator[Picture | Sound]:
+        """Pictures at every n / fps seconds and sound at `sample_rate`, in the file's order; None skips that track.
+
+        Picture n is the last frame whose time, rounded to the grid, is not after n (FFmpeg's rule); before a video
+        that starts late its first frame is shown. Sound that starts late follows silence. `size` is (height, width)
+        of the pictures, by default as displayed. MediaError if a track is missing or the file ends too early.
+        """
+        wanted: list[tuple[str, Any]] = []
+        if fps is not None:
+            wanted.append(("video", self._video))
+        if sample_rate is not None:
+            wanted.append(("audio", self._audio))
+        for kind, stream in wanted:
+            if stream is None:
+                what = "pictures" if kind == "video" else "sound"
+                raise MediaError(
+                    f"{self._name}: has no {kind} track; give a file with {what}: events are seen and heard"
+                )
+        grid = _Grid(self._video, Fraction(fps), size, self._origin) if fps is not None else None
+        sound = _Mono(self._audio, sample_rate, self._origin) if sample_rate is not None else None
+        damaged = 0
+        for packet in self._packets([stream for _, stream in wanted]):
+            track: _Grid | _Mono | None = grid if packet.stream is self._video else sound
+            assert track is not None
+            try:
+                frames = packet.decode()
+            except (av.error.InvalidDataError, av.error.UnknownError, av.error.PatchWelcomeError):
+                damaged += 1
+                continue
+            except (av.error.FFmpegError, OSError) as error:
+                raise MediaError(
+                    f"{self._name}: cannot decode: {_reason(error)}: convert it with another tool"
+                ) from error
+            for frame in frames:
+                yield from track.push(frame)
+        for track in (grid, sound):
+            if track is not None:
+                yield from track.finish()
+        if damaged:
+            self._warnings.append(f"{damaged} damaged packets were skipped: compare with the original file")
+        self._coverage = self._close_coverage(grid, sound)
+
+    def _open(self) -> tuple[Any, Any]:
+        try:
+            if self.path.is_dir():
+                raise MediaError(f"{self._name}: is a folder: name a media file")
+            file = self.path.open("rb")
+        except OSError as error:
+            hint = {errno.ENOENT: "check the name", errno.EACCES: "give yourself the right to read it"}
+            advice = hint.get(error.errno or 0, "check the file")
+            raise MediaError(f"{self._name}: cannot open: {error.strerror or error}: {advice}") from error
+        try:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise MediaError(f"{self._name}: is empty: copy or record it again")
+            # A file object has no name that could be taken for a protocol or is not text.
+            return file, av.open(file, mode="r", metadata_errors="replace")
+        except av.error.FFmpegError as error:
+            file.close()
+            raise MediaError(
+                f"{self._name}: not a media file, or one without its index (cut off while it was written): "
+                "copy or record it again"
+            ) from error
+        except BaseException:
+            file.close()
+            raise
+
+    def _start_of_clock(self) -> Fraction:
+        starts = [s.start_time * s.time_base for s in (self._video, self._audio) if s and s.start_time is not None]
+        return max(min(starts, default=Fraction(0)), Fraction(0))  # what lies before zero is the coder's run-up
+
+    def _describe(self) -> MediaInfo:
+        container, video, audio = self._container, None, None
+        if self._video is not None:
+            context = self._video.codec_context
+            rotation = _rotation(self.path) if self._video.type == "video" else 0
+            width, height = (context.width, context.height)[:: -1 if rotation % 180 else 1]
+            video = VideoTrack(
+                codec=context.name,
+                width=width,
+                height=height,
+                fps=round(float(self._video.average_rate or self._video.guessed_rate or 0), 6),
+                rotation=rotation,
+            )
+        if self._audio is not None:
+            context = self._audio.codec_context
+            audio = AudioTrack(codec=context.name, sample_rate=context.sample_rate, channels=context.layout.nb_channels)
+        return MediaInfo(
+            path=self.path,
+            format=container.format.name,
+            size_bytes=os.fstat(self._file.fileno()).st_size,
+            duration_seconds=container.duration / 1e6 if container.duration else None,
+            video=video,
+            audio=audio,
+        )
+
+    def _packets(self, streams: list[Any]) -> Iterator[Any]:
+        """All packets; a file that breaks off ends like one that is whole, and is found out by its length."""
+        packets = self._container.demux(streams)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.error.FFmpegError as error:
+                self._warnings.append(f"reading ended early: {_reason(error)}")
+                for stream in streams:  # what the decoders still hold
+                    yield _Flush(stream)
+                return
+            yield packet
+
+    def _close_coverage(self, grid: _Grid | None, sound: _Mono | None) -> Coverage:
+        spans: dict[str, tuple[float, float] | None] = {"video": None, "audio": None}
+        for kind, track in (("video", grid), ("audio", sound)):
+            if track is None:
+                continue
+            if track.start is None:
+                raise MediaError(f"{self._name}: nothing of its {kind} track can be decoded: convert it again")
+            spans[kind] = (max(float(track.start), 0.0), float(track.end))
+            self._check_length(track.stream, float(track.end))
+        ends = [span[1] for span in spans.values() if span]
+        declared = self.info.duration_seconds
+        if grid and sound and declared and self._container.format.name != "mp3":
+            self._check_end(max(ends), declared, "file", slack=1.0)
+        return Coverage(
+            duration_seconds=max(ends), video=spans["video"], audio=spans["audio"], warnings=tuple(self._warnings)
+        )
+
+    def _check_length(self, stream: Any, end: float) -> None:
+        if stream.duration and stream.start_time is not None:
+            declared = float((stream.start_time + stream.duration) * stream.time_base - self._origin)
+            self._check_end(end, declared, f"{stream.type} track", slack=0.5)
+
+    def _check_end(self, end: float, declared: float, what: str, slack: float) -> None:
+        if end < declared - max(slack, 0.02 * declared):
+            raise MediaError(
+                f"{self._name}: is cut off: {end:.1f} s of its {what} can be decoded, {declared:.1f} s were expected: "
+                "copy it again, or keep what there is with `ffmpeg -i IN -c copy OUT`"
+            )
+
+
+@dataclass
+class _Flush:
+    """Stands for the end of a track."""
+
+    stream: Any
+
+    def decode(self) -> list[Any]:
+        return list(self.stream.codec_context.decode(None))
+
+
+@dataclass
+class _Track:
+    stream: Any
+    origin: Fraction
+    start: Fraction | None = None
+    """Seconds, of the first frame."""
+    end: Fraction = Fraction(0)
+
+    def time_of(self, frame: Any) -> Fraction:
+        """A frame's presentation time; where it has none, it follows on the one before."""
+        if frame.pts is None or frame.time_base is None:
+            return self.end
+        return Fraction(frame.pts * frame.time_base) - self.origin
+
+
+class _Grid(_Track):
+    """Frames at any times in, a picture at every n / fps out."""
+
+    def __init__(self, stream: Any, fps: Fraction, size: tuple[int, int] | None, origin: Fraction) -> None:
+        super().__init__(stream, origin)
+        stream.thread_type = "AUTO"
+        self.fps = fps
+        self.size = size
+        self.next = 0
+        self.frame: Any = None
+        self.rgb: NDArray[np.uint8] | None = None
+        self.reformatter = VideoReformatter()
+        self.deinterlacer: _Deinterlacer | None = None
+
+    def push(self, frame: Any) -> Iterator[Picture]:
+        if frame.interlaced_frame and self.deinterlacer is None:
+            self.deinterlacer = _Deinterlacer()
+        for ready in self.deinterlacer.push(frame) if self.deinterlacer else (frame,):
+            yield from self._show(ready)
+
+    def finish(self) -> Iterator[Picture]:
+        if self.deinterlacer:
+            for ready in self.deinterlacer.push(None):
+                yield from self._show(ready)
+        yield from self._until(_round(self.end * self.fps))
+
+    def _show(self, frame: Any) -> Iterator[Picture]:
+        time = self.time_of(frame)
+        if self.frame is not None:
+            yield from self._until(_round(time * self.fps))
+        self.start = time if self.start is None else self.start
+        self.frame, self.rgb = frame, None
+        rate = self.stream.average_rate or self.stream.guessed_rate or 25
+        length = frame.duration * frame.time_base if frame.duration else 1 / Fraction(rate)
+        self.end = max(self.end, time + length)
+
+    def _until(self, end: int) -> Iterator[Picture]:
+        while self.next < end:
+            if self.rgb is None:
+                self.rgb = self._convert(self.frame)
+            yield Picture(self.next, self.rgb)
+            self.next += 1
+
+    def _convert(self, frame: Any) -> NDArray[np.uint8]:
+        turns = round(frame.rotation / 90) % 4
+        height, width = self.size or (None, None)
+        if turns % 2:
+            height, width = width, height
+        converted = self.reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA
+        )
+        rgb = np.rot90(converted.to_ndarray(), turns)
+        return np.ascontiguousarray(rgb)
+
+
+class _Deinterlacer:
+    """Makes whole frames of interlaced ones; others pass unchanged."""
+
+    def __init__(self) -> None:
+        self.graph: Any = None
+        self.shape: tuple[int, int, str] | None = None
+
+    def push(self, frame: Any) -> list[Any]:
+        """The frames that are ready; None for the last ones."""
+        ready = []
+        if frame is not None and self.shape != (frame.width, frame.height, frame.format.name):
+            ready = self._drain()
+            self.shape = (frame.width, frame.height, frame.format.name)
+            self.graph = av.filter.Graph()
+            source = self.graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            )
+            self.graph.link_nodes(
+                source, self.graph.add("bwdif", "mode=send_frame:deint=interlaced"), self.graph.add("buffersink")
+            ).configure()
+        if frame is None:
+            return ready + self._drain()
+        self.graph.push(frame)
+        return ready + self._pull()
+
+    def _drain(self) -> list[Any]:
+        if self.graph is None:
+            return []
+        self.graph.push(None)
+        return self._pull()
+
+    def _pull(self) -> list[Any]:
+        frames = []
+        while True:
+            try:
+                frames.append(self.graph.pull())
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return frames
+
+
+class _Mono(_Track):
+    """Frames of sound at any times in, samples without gaps at one rate out."""
+
+    def __init__(self, stream: Any, sample_rate: int, origin: Fraction) -> None:
+        super().__init__(stream, origin)
+        self.out_rate = sample_rate
+        self.in_rate = 0
+        self.resampler: Any = None
+        self.position = 0
+        """Samples taken in at `in_rate`, since time zero."""
+        self.written = 0
+        self.waiting: list[NDArray[np.float32]] = []
+
+    def push(self, frame: Any) -> Iterator[Sound]:
+        samples = _mono(frame)
+        if frame.sample_rate != self.in_rate:
+            yield from self._restart(frame.sample_rate)
+        time = self.time_of(frame)
+        gap = _round(time * self.in_rate) - self.position
+        if self.start is None:
+            self.start = max(time, Fraction(0))
+        elif abs(gap) <= JITTER_SECONDS * self.in_rate:
+            gap = 0
+        while gap > 0:  # silence where there is none, at most a second at a time
+            part = min(gap, self.in_rate)
+            yield from self._take(np.zeros(part, np.float32))
+            gap -= part
+        yield from self._take(samples[-gap:] if gap else samples)
+        self.end = Fraction(self.position, self.in_rate)
+
+    def finish(self) -> Iterator[Sound]:
+        if self.resampler is not None:
+            yield from self._resample(last=True)
+
+    def _restart(self, rate: int) -> Iterator[Sound]:
+        yield from self.finish()
+        self.position = _round(Fraction(self.position * rate, self.in_rate)) if self.in_rate else 0
+        self.in_rate = rate
+        self.resampler = soxr.ResampleStream(rate, self.out_rate, 1, dtype="float32")
+
+    def _take(self, samples: NDArray[np.float32]) -> Iterator[Sound]:
+        self.position += len(samples)
+        self.waiting.append(samples)
+        if sum(map(len, self.waiting)) >= self.in_rate // 2:
+            yield from self._resample(last=False)
+
+    def _resample(self, last: bool) -> Iterator[Sound]:
+        samples = np.concatenate([np.zeros(0, np.float32), *self.waiting])
+        self.waiting = []
+        out = self.resampler.resample_chunk(samples, last=last)
+        if len(out):
+            yield Sound(self.written, out)
+            self.written += len(out)
+
+
+def _mono(frame: Any) -> NDArray[np.float32]:
+    """The mean of a frame's channels, in -1..1."""
+    samples = frame.to_ndarray()
+    channels = frame.layout.nb_channels
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, channels).T
+    if samples.dtype.kind in "iu":
+        bits = 8 * samples.dtype.itemsize
+        offset = 2 ** (bits - 1) if samples.dtype.kind == "u" else 0
+        samples = (samples.astype(np.float32) - offset) / np.float32(2 ** (bits - 1))
+    mono: NDArray[np.float32] = np.nan_to_num(samples.mean(axis=0, dtype=np.float32))
+    return mono
+
+
+def _best(container: Any, kind: str) -> Any:
+    """FFmpeg's choice of a track; pictures of an album's cover are none."""
+    stream = container.streams.best(kind)
+    if stream is None or stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails):
+        return None
+    if stream.codec_context is None:
+        return None
+    return stream
+
+
+def _rotation(path: Path) -> int:
+    """Degrees counterclockwise; it is known from the first frame on."""
+    with path.open("rb") as file, av.open(file, mode="r", metadata_errors="replace") as container:
+        try:
+            stream = container.streams.best("video")
+            frame: Any = next(iter(container.decode(stream)), None)
+        except av.error.FFmpegError:
+            return 0
+        return 0 if frame is None else round(frame.rotation / 90) * 90 % 360
+
+
+def _round(x: Fraction) -> int:
+    """To the nearest whole number, halves away from zero."""
+    n = int(abs(x) + Fraction(1, 2))
+    return n if x >= 0 else -n
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).splitlines()[0]
