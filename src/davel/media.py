@@ -183,13 +183,16 @@ class Source:
                 raise MediaError(
                     f"{self._name}: cannot decode: {_reason(error)}: convert it with another tool"
                 ) from error
+            damaged += packet.is_corrupt
             for frame in frames:
                 yield from track.push(frame)
         for track in (grid, sound):
             if track is not None:
                 yield from track.finish()
         if damaged:
-            self._warnings.append(f"{damaged} damaged packets were skipped: compare with the original file")
+            self._warnings.append(
+                f"{damaged} damaged packets, what they held is missing: compare with the original file"
+            )
         self._coverage = self._close_coverage(grid, sound)
 
     def _open(self) -> tuple[Any, Any]:
@@ -295,6 +298,7 @@ class _Flush:
     """Stands for the end of a track."""
 
     stream: Any
+    is_corrupt: bool = False
 
     def decode(self) -> list[Any]:
         return list(self.stream.codec_context.decode(None))

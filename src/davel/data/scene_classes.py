@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 Look = Callable[[Floats, Floats, float, float], tuple[Floats, Floats]]
 """(x, y, t, hue shift) -> opacity (H, W) in 0..1, colour (H, W, 3) in 0..1"""
 Motion = Callable[[float, float], tuple[float, float]]
@@ -31,7 +31,7 @@ class SceneClass:
 
 def _inside(distance: Floats, softness: float = 0.06) -> Floats:
     """1 where a signed distance is negative, 0 outside, with a soft edge."""
-    return np.clip(0.5 - distance / softness, 0, 1)
+    return np.asarray(np.clip(0.5 - distance / softness, 0, 1))
 
 
 def _box(x: Floats, y: Floats, half_width: float, half_height: float) -> Floats:
@@ -183,7 +183,7 @@ def _push(t: float, tempo: float) -> tuple[float, float]:
 def _tone(t: Floats, frequency: float | Floats, sample_rate: float) -> Floats:
     """A sine whose frequency may change from sample to sample."""
     if isinstance(frequency, float):
-        return np.sin(np.float32(2 * np.pi * frequency) * t)
+        return np.asarray(np.sin(np.float32(2 * np.pi * frequency) * t))
     return np.sin(2 * np.pi * np.cumsum(frequency, dtype=np.float64) / sample_rate).astype(np.float32)
 
 
@@ -199,7 +199,7 @@ def _beat(t: Floats, per_second: float) -> Floats:
 def _smooth(noise: Floats, width: int) -> Floats:
     """A running mean: what is left is lower than the sample rate over the width."""
     total = np.cumsum(np.pad(noise, (width, 0)), dtype=np.float64)
-    return ((total[width:] - total[:-width]) / np.sqrt(width)).astype(np.float32)
+    return np.asarray((total[width:] - total[:-width]) / np.sqrt(width), np.float32)
 
 
 def _bell_sound(t: Floats, pitch: float, tempo: float, rng: np.random.Generator) -> Floats:
@@ -242,7 +242,7 @@ def _train_sound(t: Floats, pitch: float, tempo: float, rng: np.random.Generator
 def _saw_sound(t: Floats, pitch: float, tempo: float, rng: np.random.Generator) -> Floats:
     buzz = 2 * ((110 * pitch * t) % 1) - 1
     load = 0.7 + 0.3 * np.sin(2 * np.pi * 5 * tempo * t)
-    return (buzz + 0.5 * rng.standard_normal(len(t), dtype=np.float32) * np.abs(buzz)) * load
+    return np.asarray((buzz + 0.5 * rng.standard_normal(len(t), dtype=np.float32) * np.abs(buzz)) * load)
 
 
 def _alarm_sound(t: Floats, pitch: float, tempo: float, rng: np.random.Generator) -> Floats:
@@ -252,14 +252,13 @@ def _alarm_sound(t: Floats, pitch: float, tempo: float, rng: np.random.Generator
 
 def _fountain_sound(t: Floats, pitch: float, tempo: float, rng: np.random.Generator) -> Floats:
     noise = rng.standard_normal(len(t), dtype=np.float32)
-    return noise - 0.7 * _smooth(noise, 3) / np.sqrt(3)
+    return np.asarray(noise - 0.7 * _smooth(noise, 3) / np.sqrt(3))
 
 
 def _motorcycle_sound(t: Floats, pitch: float, tempo: float, rng: np.random.Generator) -> Floats:
     phase = (38 * pitch * t) % 1
-    return np.exp(-6 * phase) * np.sin(2 * np.pi * 4 * phase) + 0.1 * _smooth(
-        rng.standard_normal(len(t), dtype=np.float32), 30
-    )
+    rumble = _smooth(rng.standard_normal(len(t), dtype=np.float32), 30)
+    return np.asarray(np.exp(-6 * phase) * np.sin(2 * np.pi * 4 * phase) + 0.1 * rumble)
 
 
 def _kettle_sound(t: Floats, pitch: float, tempo: float, rng: np.random.Generator) -> Floats:
@@ -269,9 +268,8 @@ def _kettle_sound(t: Floats, pitch: float, tempo: float, rng: np.random.Generato
 
 def _clock_sound(t: Floats, pitch: float, tempo: float, rng: np.random.Generator) -> Floats:
     beat = _beat(t, 5 * tempo)
-    return _tone(t, 5200.0 * pitch, 0) * np.exp(-90 * beat) + 0.6 * rng.standard_normal(
-        len(t), dtype=np.float32
-    ) * np.exp(-150 * beat)
+    click = 0.6 * rng.standard_normal(len(t), dtype=np.float32) * np.exp(-150 * beat)
+    return np.asarray(_tone(t, 5200.0 * pitch, 0) * np.exp(-90 * beat) + click)
 
 
 CLASSES = (

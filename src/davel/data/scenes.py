@@ -35,7 +35,7 @@ MARGIN_SECONDS = 1.0
 """Between two things of one class."""
 SUBSETS = ("train", "validation", "test")
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +185,7 @@ def _scenery(rng: np.random.Generator) -> Floats:
             shape = (np.abs(x - cx) < rx) & (np.abs(y - cy) < ry)
         picture = np.where(shape[..., None], 0.4 * picture + 0.6 * colour, picture)
     texture = rng.normal(0, 0.02, (h // 4 + 1, w // 4 + 1, 1)).repeat(4, 0).repeat(4, 1)[:h, :w]
-    return (picture + texture).clip(0.02, 0.98).astype(np.float32)
+    return np.asarray((picture + texture).clip(0.02, 0.98), np.float32)
 
 
 def _draw_element(frame: Floats, element: Element, t: float) -> None:
@@ -231,7 +231,7 @@ def _background(rng: np.random.Generator, num_samples: int, rate: int) -> Floats
     noise = np.resize(noise / noise.std(), num_samples)
     hum = np.sin(2 * np.pi * 50 * np.arange(num_samples) / rate)
     mixed = noise + rng.uniform(0, 0.4) * hum
-    return (mixed / mixed.std()).astype(np.float32)
+    return np.asarray(mixed / mixed.std(), np.float32)
 
 
 def render_scene(scene: Scene, path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from davel.features.spec import FeatureSpec
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 FPS = 25
 SLOT_FRAMES = 8
@@ -93,7 +93,7 @@ def describe_frames(frames: NDArray[np.uint8]) -> Floats:
     present = _histogram(colours, vivid)  # what colours there are
     moving = _histogram(colours, np.minimum(motion, 0.5) * (chroma + 0.05))  # and which of them move
 
-    dy, dx = np.gradient(luma, axis=(1, 2))
+    dy, dx = (np.asarray(np.gradient(luma, axis=axis)) for axis in (1, 2))
     steepness = np.hypot(dx, dy)
     edges = _angles(dy, dx, steepness * motion)  # which way the moving edges face
     # Brightness moves against its gradient: the direction of what moves, as far as one edge tells.

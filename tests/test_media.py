@@ -1,0 +1,388 @@
+"""Media on one clock; every file is made by the test that reads it."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from media_files import grey, make_media, tone
+
+from davel.errors import MediaError
+from davel.media import Coverage, Picture, Sound, open_media, probe
+
+
+def read(path: Path, fps: float | None = 25, sample_rate: int | None = 16000, size=None):
+    """All pictures (N, H, W, 3), all samples (N,), and the coverage."""
+    with open_media(path) as source:
+        items = list(source.read(fps=fps, sample_rate=sample_rate, size=size))
+        coverage = source.coverage
+    pictures = [x for x in items if isinstance(x, Picture)]
+    sounds = [x for x in items if isinstance(x, Sound)]
+    assert [p.index for p in pictures] == list(range(len(pictures)))
+    position = 0
+    for sound in sounds:
+        assert sound.first == position
+        position += len(sound.samples)
+    samples = np.concatenate([s.samples for s in sounds]) if sounds else np.zeros(0)
+    return [p.rgb for p in pictures], samples, coverage
+
+
+def test_a_file_says_what_it_is(tmp_path):
+    info = probe(make_media(tmp_path / "a.mp4", layout="stereo", sample_rate=44100))
+    assert info.video is not None
+    assert info.audio is not None
+    assert (info.video.codec, info.video.width, info.video.height) == ("h264", 64, 48)
+    assert (info.audio.codec, info.audio.sample_rate, info.audio.channels) == ("aac", 44100, 2)
+    assert info.duration_seconds == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "avi", "ts"])
+def test_every_container_gives_the_whole_of_both_tracks(tmp_path, suffix):
+    pictures, samples, coverage = read(make_media(tmp_path / f"a.{suffix}"))
+    assert len(pictures) == pytest.approx(75, abs=2)
+    assert len(samples) / 16000 == pytest.approx(3, abs=0.15)
+    assert coverage.both[1] == pytest.approx(3, abs=0.1)
+
+
+def test_frames_come_at_their_presentation_times_not_at_a_mean_rate(tmp_path):
+    times = [0.0, 0.04, 0.08, 1.0, 1.04, 2.0, 2.5, 2.96]
+    path = make_media(tmp_path / "a.mkv", times=times, picture=lambda t: grey(int(40 + 60 * t)))
+    pictures, _, _ = read(path)
+    for n, rgb in enumerate(pictures):
+        shown = max(t for t in times if int(t * 25 + 0.5) <= n)
+        assert rgb.mean() == pytest.approx(40 + 60 * shown, abs=4), n
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(gaps=st.lists(st.integers(1, 180), min_size=3, max_size=25), fps=st.sampled_from([10, 25, 30]))
+def test_frames_are_chosen_as_by_ffmpegs_fps_filter(tmp_path, gaps, fps):
+    milliseconds = np.concatenate([[0], np.cumsum(gaps)])
+    levels = {int(t): 16 + 7 * i for i, t in enumerate(milliseconds)}
+    path = _lossless(tmp_path / "a.mkv", milliseconds, levels)
+    expected = []
+    with av.open(str(path)) as container:
+        graph = av.filter.Graph()
+        stream = container.streams.video[0]
+        source = graph.add_buffer(template=stream)
+        graph.link_nodes(source, graph.add("fps", f"fps={fps}"), graph.add("buffersink")).configure()
+
+        def pull():
+            while True:
+                try:
+                    expected.append(float(graph.pull().to_ndarray(format="rgb24").mean()))
+                except (av.error.BlockingIOError, av.error.EOFError):
+                    return
+
+        for frame in container.decode(stream):
+            graph.push(frame)
+            pull()
+        graph.push(None)
+        pull()
+    pictures, _, _ = read(path, fps=fps, sample_rate=None)
+    ours = [float(rgb.mean()) for rgb in pictures]
+    n = min(len(ours), len(expected))
+    assert abs(len(ours) - len(expected)) <= fps // 10 + 3  # the last frame's length is the container's guess
+    np.testing.assert_allclose(ours[:n], expected[:n], atol=0.5)
+
+
+def _lossless(path: Path, milliseconds: np.ndarray, levels: dict[int, int]) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width = stream.height = 16
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for t in milliseconds:
+            frame = av.VideoFrame.from_ndarray(grey(levels[int(t)], (16, 16)), format="rgb24")
+            frame.pts, frame.time_base = int(t), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_sound_that_starts_late_follows_silence(tmp_path):
+    path = make_media(tmp_path / "a.mkv", audio_start=0.7, samples=tone(2, 16000))
+    _, samples, coverage = read(path)
+    onset = np.flatnonzero(np.abs(samples) > 0.05)[0] / 16000
+    assert onset == pytest.approx(0.7, abs=0.03)
+    assert coverage.audio is not None
+    assert coverage.audio[0] == pytest.approx(0.7, abs=0.03)
+    assert coverage.both[0] == pytest.approx(0.7, abs=0.03)
+
+
+def test_a_video_that_starts_late_shows_its_first_frame_until_then(tmp_path):
+    path = make_media(tmp_path / "a.mkv", video_start=0.8, picture=lambda t: grey(int(50 + 50 * t)))
+    pictures, _, coverage = read(path)
+    assert pictures[0].mean() == pytest.approx(50, abs=4)
+    assert pictures[19].mean() == pytest.approx(50, abs=4)
+    assert pictures[45].mean() == pytest.approx(50 + 50 * 1.0, abs=5)
+    assert coverage.video is not None
+    assert coverage.video[0] == pytest.approx(0.8, abs=0.05)
+
+
+def test_a_flash_and_a_click_at_one_time_come_out_at_one_time(tmp_path):
+    for suffix in ("mp4", "mkv", "ts"):
+        samples = np.zeros(48000 * 3, np.float32)
+        samples[48000 * 2 - 48 : 48000 * 2 + 480] = 0.9
+        path = make_media(
+            tmp_path / f"a.{suffix}",
+            picture=lambda t: grey(230 if 2.0 <= t < 2.2 else 30),
+            samples=samples,
+            sample_rate=48000,
+        )
+        pictures, sound, _ = read(path)
+        flash = next(n for n, rgb in enumerate(pictures) if rgb.mean() > 130) / 25
+        click = np.flatnonzero(np.abs(sound) > 0.4)[0] / 16000
+        assert click == pytest.approx(2.0, abs=0.025), suffix  # some containers start with the coder's run-up
+        assert flash == pytest.approx(click, abs=0.041), suffix
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 44100, 96000])
+def test_a_tone_keeps_its_pitch_and_its_time_at_any_rate(tmp_path, sample_rate):
+    samples = np.concatenate([np.zeros(sample_rate, np.float32), tone(2, sample_rate)])
+    path = make_media(tmp_path / "a.mkv", samples=samples, sample_rate=sample_rate, audio_codec="pcm_s16le")
+    _, sound, _ = read(path)
+    onset = np.flatnonzero(np.abs(sound) > 0.05)[0] / 16000
+    assert onset == pytest.approx(1.0, abs=0.001)
+    spectrum = np.abs(np.fft.rfft(sound[16000 : 16000 + 16000]))
+    assert spectrum.argmax() == 440
+    assert np.abs(sound).max() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("layout", "codec"), [("stereo", "aac"), ("5.1", "aac"), ("mono", "pcm_u8"), ("stereo", "flac")]
+)
+def test_channels_are_averaged(tmp_path, layout, codec):
+    path = make_media(tmp_path / "a.mkv", layout=layout, audio_codec=codec, sample_rate=48000)
+    _, sound, _ = read(path)
+    assert np.abs(sound[8000:40000]).max() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_gap_in_the_sound_is_silence_and_what_follows_keeps_its_time(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        audio = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for start in (0, 2):
+            block = (tone(1, 16000) * 32767).astype(np.int16)[None]
+            frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, start * 16000, Fraction(1, 16000)
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    _, sound, _ = read(path, fps=None)
+    assert np.abs(sound[17000:31000]).max() < 0.01
+    assert np.abs(sound[32100:33000]).max() > 0.4
+    assert len(sound) == pytest.approx(48000, abs=100)
+
+
+def test_pictures_are_turned_as_the_file_asks(tmp_path):
+    def half(t):
+        rgb = grey(20)
+        rgb[:, :32] = 220  # the left half is bright
+        return rgb
+
+    upright = make_media(tmp_path / "a.mp4", picture=half)
+    turned = make_media(tmp_path / "b.mp4", picture=half, rotation=90)
+    assert read(upright)[0][0].shape == (48, 64, 3)
+    info = probe(turned)
+    assert info.video is not None
+    assert (info.video.width, info.video.height) == (48, 64)
+    rgb = read(turned)[0][0]
+    assert rgb.shape == (64, 48, 3)
+    top, bottom = rgb[:32].mean(), rgb[32:].mean()
+    expected_bottom_bright = info.video.rotation == 90  # counterclockwise: what was left goes to the bottom
+    assert (bottom > top) == expected_bottom_bright
+    assert read(turned, size=(32, 24))[0][0].shape == (32, 24, 3)
+
+
+def test_odd_sizes_are_read(tmp_path):
+    pictures, _, _ = read(make_media(tmp_path / "a.mkv", picture=lambda t: grey(99, (47, 63))))
+    assert pictures[0].shape == (47, 63, 3)
+
+
+def test_interlaced_frames_are_made_whole(tmp_path):
+    path = tmp_path / "a.mkv"
+
+    def combed(x: int) -> np.ndarray:
+        rgb = grey(20, (48, 192))
+        rgb[0::2, x : x + 12] = 230  # one field sees the bar here,
+        rgb[1::2, x + 4 : x + 16] = 230  # the other one a moment later
+        return rgb
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(
+            "libx264", rate=25, options={"x264-params": "tff=1", "flags": "+ildct+ilme", "crf": "5"}
+        )
+        stream.width, stream.height, stream.pix_fmt = 192, 48, "yuv420p"
+        for n in range(20):
+            frame = av.VideoFrame.from_ndarray(combed(2 + 8 * n), format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        raw = next(iter(container.decode(video=0)))
+        assert raw.interlaced_frame
+        comb_before = np.abs(np.diff(raw.to_ndarray(format="gray").astype(float), axis=0)).mean()
+    pictures, _, _ = read(path, sample_rate=None)
+    assert len(pictures) == 20
+    comb_after = np.abs(np.diff(pictures[5].mean(-1), axis=0)).mean()
+    assert comb_after < 0.5 * comb_before
+
+
+def test_cover_art_is_not_a_video(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        audio = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray((tone(1, 16000) * 9999).astype(np.int16)[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 16000, 0, Fraction(1, 16000)
+        container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    assert probe(path).video is None
+
+
+@pytest.mark.parametrize("missing", ["video", "audio"])
+def test_a_missing_track_is_named(tmp_path, missing):
+    path = make_media(tmp_path / "a.mkv", **({"picture": None} if missing == "video" else {"sound": False}))
+    assert getattr(probe(path), missing) is None
+    with pytest.raises(MediaError, match=f"a.mkv: has no {missing} track; give a file with"):
+        read(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(MediaError, match=r"none\.mp4: cannot open: No such file or directory: check the name"):
+        probe(tmp_path / "none.mp4")
+
+
+def test_a_folder_is_no_media_file(tmp_path):
+    with pytest.raises(MediaError, match="is a folder: name a media file"):
+        probe(tmp_path)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(MediaError, match=r"a\.mp4: is empty"):
+        probe(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("content", [b"just words\n" * 50, os.urandom(5000), b"\x00" * 4000, b"<html></html>"])
+def test_another_file_is_refused(tmp_path, content):
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(MediaError, match=r"a\.mp4: not a (media file|video)"):
+        read(tmp_path / "a.mp4")
+
+
+def test_a_still_picture_is_refused(tmp_path):
+    path = tmp_path / "a.png"
+    with av.open(str(path), "w", format="image2", options={"update": "1"}) as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(grey(9), format="rgb24")))
+        container.mux(stream.encode(None))
+    with pytest.raises(MediaError, match=r"a\.png: not a video"):
+        probe(path)
+
+
+def test_a_file_without_its_index_is_refused(tmp_path):
+    path = make_media(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(MediaError, match=r"a\.mp4: not a media file, or one without its index"):
+        read(path)
+
+
+@pytest.mark.parametrize(("suffix", "options"), [("mp4", {"movflags": "faststart"}), ("mkv", {})])
+def test_a_file_that_is_cut_off_is_refused_with_both_lengths(tmp_path, suffix, options):
+    noise = np.random.default_rng(0).integers(0, 255, (100, 48, 64, 3), dtype=np.uint8)
+    path = make_media(tmp_path / f"a.{suffix}", seconds=4, picture=lambda t: noise[round(t * 25)], options=options)
+    assert read(path)[2].duration_seconds == pytest.approx(4, abs=0.1)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    with pytest.raises(
+        MediaError, match=r"is cut off: \d\.\d s of its .* can be decoded, (4\.\d|3\.9) s were expected"
+    ):
+        read(path)
+
+
+def test_damage_in_the_middle_is_told(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (100, 48, 64, 3), dtype=np.uint8)
+    path = make_media(tmp_path / "a.ts", seconds=4, picture=lambda t: noise[round(t * 25)])
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40000] = os.urandom(40000)
+    path.write_bytes(content)
+    pictures, _, coverage = read(path)
+    assert len(pictures) == pytest.approx(100, abs=3)
+    assert any("damaged" in warning for warning in coverage.warnings)
+
+
+@pytest.mark.parametrize("name", ["with space.mp4", "new\nline.mp4", "colon:and%d.mp4", os.fsdecode(b"caf\xe9.mp4")])
+def test_any_name_can_be_read(tmp_path, name):
+    path = make_media(tmp_path / "plain.mp4", seconds=1)
+    strange = tmp_path / name
+    os.rename(path, strange)
+    assert len(read(strange)[0]) == 25
+    strange.write_bytes(b"")
+    with pytest.raises(MediaError) as caught:
+        read(strange)
+    assert "\n" not in str(caught.value)
+    str(caught.value).encode("utf-8")  # can be printed
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    path = make_media(tmp_path / "a.mp4", seconds=1)
+
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(MediaError, match=r"a\.mp4: cannot open: Permission denied: give yourself the right"):
+        probe(path)
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files as Linux lists them")
+def test_everything_that_is_opened_is_closed(tmp_path):
+    path = make_media(tmp_path / "a.mp4", seconds=1)
+    before = open_files()
+    read(path)
+    with open_media(path) as source:
+        next(iter(source.read(fps=25, sample_rate=16000)))
+    (tmp_path / "b.mp4").write_bytes(b"nothing" * 99)
+    for bad in (tmp_path / "b.mp4", tmp_path / "none.mp4", tmp_path):
+        with pytest.raises(MediaError):
+            probe(bad)
+    assert open_files() == before
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path):
+    def peak(seconds: float) -> int:
+        path = make_media(tmp_path / f"{seconds}.mkv", seconds=seconds, picture=lambda t: grey(90))
+        tracemalloc.start()
+        with open_media(path) as source:
+            for _ in source.read(fps=25, sample_rate=16000):
+                pass
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    peak(2)
+    assert peak(40) < 1.5 * peak(4)
+
+
+def test_coverage_is_known_only_at_the_end(tmp_path):
+    with open_media(make_media(tmp_path / "a.mp4", seconds=1)) as source:
+        with pytest.raises(RuntimeError, match="known once"):
+            _ = source.coverage
+        list(source.read(fps=25, sample_rate=16000))
+        assert source.coverage.duration_seconds == pytest.approx(1, abs=0.1)
+
+
+def test_tracks_that_never_meet_have_nothing_in_common():
+    assert Coverage(duration_seconds=9, video=(0, 3), audio=(4, 9)).both == (0, 0)
+    assert Coverage(duration_seconds=9, video=(0, 5), audio=(4, 9)).both == (4, 5)
