@@ -8,7 +8,7 @@ demo: setup  ## render a scene, find its events, compare them with the truth
 	$(BIN)/davel demo
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 lint: setup
 	$(BIN)/ruff check

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from davel.events import Event, EventList
-from davel.metrics import THRESHOLDS, average_precision, decoys_reported, match, temporal_iou
+from davel.metrics import THRESHOLDS, average_precision, decoys_reported, match, pair, temporal_iou
 
 LABELS = ("bark", "bell")
 
@@ -99,3 +99,10 @@ def test_all_videos_at_once_equal_one_prediction_at_a_time(data):
             continue
         for s, threshold in enumerate(THRESHOLDS):
             assert ap[s, c] == pytest.approx(plain_average_precision(predicted, truth, label, threshold))
+
+
+def test_found_events_are_paired_with_the_true_ones_they_overlap_most():
+    truth = events(("bark", 1, 3), ("bell", 0, 9), ("bark", 6, 8))
+    found = events(("bark", 5, 8, 0.9), ("bark", 6, 8, 0.4), ("bell", 0, 6, 0.5))
+    rows = [(t and t.start, f and f.score, round(iou, 2)) for t, f, iou in pair(truth, found)]
+    assert rows == [(0, 0.5, 0.67), (1, None, 0), (6, 0.9, 0.67), (None, 0.4, 0)]

@@ -8,21 +8,22 @@ for event in result.events:
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from davel.events import Event, EventList
-
 if TYPE_CHECKING:
+    from davel.events import Event, EventList
     from davel.localize import Localizer, Result, load
 
 __version__ = "0.1.0"
 __all__ = ["Event", "EventList", "Localizer", "Result", "__version__", "load"]
 
 
-def __getattr__(name: str) -> Any:
-    """What needs torch is imported when it is asked for."""
-    if name in ("Localizer", "Result", "load"):
-        from davel import localize
+_HOMES = {"Event": "events", "EventList": "events", "Localizer": "localize", "Result": "localize", "load": "localize"}
 
-        return getattr(localize, name)
+
+def __getattr__(name: str) -> Any:
+    """Imported when asked for: `import davel` needs neither numpy nor torch."""
+    if name in _HOMES:
+        return getattr(import_module(f"davel.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'davel' has no attribute {name!r}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from davel.events import EventList
+from davel.events import Event, EventList
 
 THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 """Temporal IoU from 0.1 to 0.9, whose mean is the average mAP."""
@@ -128,3 +128,22 @@ def decoys_reported(
             iou = temporal_iou(expected.segments[:, None], found.segments)  # (decoys, found)
             hit += int(((iou >= overlap) & (expected.label_ids[:, None] == found.label_ids)).any(1).sum())
     return hit, total
+
+
+def pair(truth: EventList, found: EventList) -> list[tuple[Event | None, Event | None, float]]:
+    """Events side by side in order of time: true, found, and their temporal IoU; None where the other has no partner.
+
+    Best first, each found event takes the true one of its class that it overlaps most and that is still free.
+    """
+    rows: list[tuple[Event | None, Event | None, float]] = []
+    free = list(truth)
+    for event in sorted(found, key=lambda e: -e.score):
+        segment = np.array([event.start, event.end])
+        overlaps = [float(temporal_iou(np.array([t.start, t.end]), segment)) * (t.label == event.label) for t in free]
+        best = max(range(len(free)), key=overlaps.__getitem__, default=None)
+        if best is None or not overlaps[best]:
+            rows.append((None, event, 0.0))
+        else:
+            rows.append((free.pop(best), event, overlaps[best]))
+    rows += [(event, None, 0.0) for event in free]
+    return sorted(rows, key=lambda row: min(e.start for e in row[:2] if e))

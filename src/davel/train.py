@@ -229,9 +229,12 @@ def train(
     resume: bool = False,
     device: str = "cpu",
     on_progress: Callable[[Progress], None] | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
     on_features: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Train as configured; the folder of the best model. With `resume`, go on from the run's last whole epoch.
+
+    `on_epoch` is given each line of the log.
 
     ConfigError if the data or the configuration do not fit, or if the run is there already and `resume` is not set.
     """
@@ -298,6 +301,8 @@ def train(
         line |= {key: value / steps_per_epoch for key, value in sums.items()} | {"validation": figures}
         with log_file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
+        if on_epoch:
+            on_epoch(line)
     return config.output / "best"
 
 

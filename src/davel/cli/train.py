@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -41,11 +41,20 @@ def train(
             best = "" if now.best is None else f" · best mAP {100 * now.best:.1f}"
             bar.update(steps, completed=now.step, total=now.num_steps, note=f"epoch {now.epoch + 1} · {parts}{best}")
 
+        def on_epoch(line: dict[str, Any]) -> None:
+            losses = f"classification {line['classification']:.3f} regression {line['regression']:.3f}"
+            mean = 100 * line["validation"]["average_mAP"]
+            bar.console.print(
+                f"epoch {line['epoch']}/{settings.recipe.epochs}: {losses} · "
+                f"average mAP {mean:.1f} · {line['seconds']:.0f} s"
+            )
+
         best = run(
             settings,
             resume=resume,
             device=str(choose_device(device)),
             on_progress=on_progress,
+            on_epoch=on_epoch,
             on_features=on_features,
         )
     print(best)

@@ -207,42 +207,49 @@ class CrossModalConsistency(nn.Module):
 
 
 class ConsistencyLevel(nn.Module):
-    """One scale of CMCC: the interaction branch (CMI) lets each modality attend to the other, and the gate (TCG)
-    computed from one modality weighs the other's steps."""
+    """One scale of CMCC: what the interaction (CMI) finds, raised where the other modality's gate (TCG) opens."""
 
     def __init__(self, config: CCNetConfig, level: int) -> None:
         super().__init__()
-        D, heads, stride = config.width, config.num_heads, 1 if level == 0 else 2
-        self.cmi = config.cmi
-        self.interaction = nn.ModuleDict(
-            {m: Block(D, heads, stride=stride, drop_path=config.drop_path) for m in MODALITIES}
-        )
-        self.gates = nn.ModuleDict(
-            {m: TemporalConsistencyGate(D, heads, level, config.max_length) for m in MODALITIES if config.tcg}
-        )
+        self.interaction = CrossModalInteraction(config, level)
+        self.gates = nn.ModuleDict({m: TemporalConsistencyGate(config, level) for m in MODALITIES if config.tcg})
 
     def forward(
         self, x: dict[str, Tensor], mask_in: Tensor, mask_out: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Per modality (B, T, D) -> per modality (B, Tl, D), and the gates computed from each (B, Tl)"""
-        y = {m: self.interaction[m](x[m], x[OTHER[m]] if self.cmi else x[m], mask_in) for m in MODALITIES}
+        y: dict[str, Tensor] = self.interaction(x, mask_in)
         gates = {m: gate(x[m], mask_out) for m, gate in self.gates.items()}
         if gates:
             y = {m: y[m] + gates[OTHER[m]][..., None] * y[m] for m in MODALITIES}
         return y, gates
 
 
+class CrossModalInteraction(nn.ModuleDict):
+    """CMI: each modality asks the other and adds the answer to itself; switched off, it asks itself."""
+
+    def __init__(self, config: CCNetConfig, level: int) -> None:
+        D, heads, stride = config.width, config.num_heads, 1 if level == 0 else 2
+        super().__init__({m: Block(D, heads, stride=stride, drop_path=config.drop_path) for m in MODALITIES})
+        self.cmi = config.cmi
+
+    def forward(self, x: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
+        """Per modality (B, T, D) -> (B, Tl, D)"""
+        return {m: self[m](x[m], x[OTHER[m]] if self.cmi else x[m], mask) for m in MODALITIES}
+
+
 class TemporalConsistencyGate(nn.Module):
     """TCG: where one modality, by its self-attention, finds an event, the other's steps are raised."""
 
-    def __init__(self, channels: int, num_heads: int, level: int, max_length: int) -> None:
+    def __init__(self, config: CCNetConfig, level: int) -> None:
         super().__init__()
-        self.norm_source = nn.LayerNorm(channels)
-        self.norm_query = nn.LayerNorm(channels)
-        self.attention = MaskedAttention(channels, num_heads, stride=1 if level == 0 else 2)
-        self.gate = linear(channels, 1)
+        D = config.width
+        self.norm_source = nn.LayerNorm(D)
+        self.norm_query = nn.LayerNorm(D)
+        self.attention = MaskedAttention(D, config.num_heads, stride=1 if level == 0 else 2)
+        self.gate = linear(D, 1)
         # Released weights were trained with padding keys in the softmax of every level but the finest.
-        self.padded_length = max_length // 2**level if level else None
+        self.padded_length = config.max_length // 2**level if level else None
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, T, D), (B, T / stride) -> (B, T / stride), in 0..1"""

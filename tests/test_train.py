@@ -1,0 +1,269 @@
+"""The recipe, its resume, and the way from a folder of annotated videos to a model and its figures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden_values import GOLDEN
+from media_files import grey, make_media, tone
+
+import davel.train
+from davel.cli import app
+from davel.config import load_config
+from davel.data.annotations import AnnotatedVideo, Annotations
+from davel.data.dataset import Dataset, training_batches
+from davel.errors import ConfigError
+from davel.events import Event, EventList
+from davel.features.light import SPEC
+from davel.models import build
+from davel.models.blocks import Conv
+from davel.train import DataConfig, Ema, Recipe, TrainConfig, learning_rate, optimizer_for, train
+from davel.weights import load_model
+
+LABELS = ("high", "low")
+DIMS = {"visual_dim": 6, "audio_dim": 4}
+SMALL_SPEC = replace(SPEC, **DIMS)
+NETWORK = {"max_length": 32, "width": 8, "class_width": 4, "drop_path": 0.1}
+
+
+def test_the_learning_rate_is_the_released_one():
+    with np.load(GOLDEN / "lr_schedule.npz") as golden:
+        expected, warmup = golden["lr"], int(golden["warmup_steps"])
+    recipe = Recipe(learning_rate=1e-4)
+    ours = [learning_rate(step, warmup, len(expected), recipe) for step in range(len(expected))]
+    np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-15)
+
+
+def test_only_weights_of_convolutions_and_linears_decay():
+    model = build({**NETWORK, **DIMS, "num_classes": 2})
+    decayed, others = (group["params"] for group in optimizer_for(model, Recipe()).param_groups)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert {id(p) for p in decayed} | {id(p) for p in others} == set(names)
+    assert all(names[id(p)].endswith("weight") for p in decayed)
+    assert not any("norm" in names[id(p)] for p in decayed)
+    assert {names[id(p)].rsplit(".", 1)[-1] for p in others} == {"weight", "bias", "scale", "scales"}
+    convolutions = [m.weight for m in model.modules() if isinstance(m, Conv)]
+    assert {id(w) for w in convolutions} <= {id(p) for p in decayed}
+
+
+def test_the_average_follows_the_weights_slowly():
+    model = build({**NETWORK, **DIMS, "num_classes": 2})
+    ema = Ema(model, decay=0.9)
+    before = ema.model.decoder.scales.clone()
+    with torch.no_grad():
+        model.decoder.scales.add_(1)
+    ema.update(model)
+    torch.testing.assert_close(ema.model.decoder.scales, before + 0.1)
+
+
+def video(key: str, rng: np.random.Generator) -> tuple[AnnotatedVideo, tuple[np.ndarray, np.ndarray]]:
+    """Features in which an event of each class is plain to see and hear."""
+    T = int(rng.integers(20, 32))
+    visual, audio = (0.1 * rng.standard_normal((T, d)).astype(np.float32) for d in DIMS.values())
+    events = []
+    for c, label in enumerate(LABELS):
+        start = int(rng.integers(1, 8)) + 10 * c
+        end = start + int(rng.integers(3, 8))
+        visual[start:end, c] += 2
+        audio[start:end, c] += 2
+        seconds = SMALL_SPEC.timing.seconds(np.array([start - 0.5, end - 0.5]))
+        events.append(Event(label, *map(float, seconds)))
+    found = EventList.of(events, LABELS)
+    return AnnotatedVideo(key, T * 0.32 + 1, "train", found, EventList.of([], LABELS)), (visual, audio)
+
+
+@pytest.fixture
+def datasets():
+    rng = np.random.default_rng(0)
+    made = {f"v{i}": video(f"v{i}", rng) for i in range(12)}
+    videos = {key: v for key, (v, _) in made.items()}
+    whole = Dataset(videos, lambda key: made[key][1], SMALL_SPEC)
+    first = dict(list(videos.items())[:8])
+    return replace(whole, videos=first), replace(whole, videos={k: v for k, v in videos.items() if k not in first})
+
+
+@pytest.fixture
+def config(tmp_path, datasets, monkeypatch) -> TrainConfig:
+    monkeypatch.setattr(davel.train, "load_data", lambda *args: datasets)
+    monkeypatch.setattr(davel.train, "read_annotations", lambda path: Annotations(LABELS, {}))
+    recipe = Recipe(epochs=4, warmup_epochs=1, batch_size=4, learning_rate=3e-3, ema_decay=0.5)
+    data = DataConfig(annotations=Path("a.json"), videos=Path("videos"))
+    return TrainConfig(name="t", output=tmp_path / "run", data=data, model=NETWORK, recipe=recipe)
+
+
+def test_training_learns(config):
+    recipe = replace(config.recipe, epochs=40, warmup_epochs=2)
+    best = train(replace(config, recipe=recipe))
+    log = [json.loads(line) for line in (config.output / "log.jsonl").read_text().splitlines()]
+    assert len(log) == 40
+    assert log[-1]["classification"] < 0.3 * log[0]["classification"]
+    _, info, _ = load_model(best)
+    figures = info.figures["validation"]
+    assert figures["average_mAP"] == max(line["validation"]["average_mAP"] for line in log)
+    assert figures["mAP"]["0.5"] > 0.5
+    assert info.labels == LABELS
+    assert info.features == SMALL_SPEC
+
+
+def state(config: TrainConfig) -> dict[str, torch.Tensor]:
+    return torch.load(config.output / "state.pt", weights_only=True)
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(config, tmp_path):
+    whole = replace(config, output=tmp_path / "whole")
+    train(whole)
+
+    class Interrupt(Exception):
+        pass
+
+    def interrupt(now):
+        if now.step == 5:  # in the middle of the third epoch
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        train(config, on_progress=interrupt)
+    train(config, resume=True)
+    ours, theirs = state(config), state(whole)
+    assert ours["step"] == theirs["step"] == 8
+    for part in ("model", "ema", "criterion"):
+        for key, tensor in theirs[part].items():
+            assert torch.equal(ours[part][key], tensor), key
+    for name in ("best/model.safetensors", "best/model.json"):
+        assert (config.output / name).read_bytes() == (whole.output / name).read_bytes()
+
+    def without_clock(path):
+        lines = map(json.loads, (path / "log.jsonl").read_text().splitlines())
+        return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+    assert without_clock(config.output) == without_clock(whole.output)
+
+
+def test_a_run_that_is_there_is_not_overwritten(config):
+    train(config)
+    with pytest.raises(ConfigError, match="holds a run already: resume it or choose another output"):
+        train(config)
+
+
+def test_a_run_is_not_resumed_with_another_recipe(config):
+    train(config)
+    other = replace(config, recipe=replace(config.recipe, learning_rate=1e-3))
+    with pytest.raises(ConfigError, match="was made with another model or recipe"):
+        train(other, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(config, datasets, monkeypatch):
+    broken = replace(datasets[0], read=lambda key: tuple(np.full_like(x, np.inf) for x in datasets[0].read(key)))
+    monkeypatch.setattr(davel.train, "load_data", lambda *args: (broken, datasets[1]))
+    with pytest.raises(FloatingPointError, match="the loss is nan at step 0"):
+        train(config)
+
+
+def test_too_few_videos_for_a_batch_are_refused(config):
+    with pytest.raises(ConfigError, match="8 videos make no batch of 99"):
+        train(replace(config, recipe=replace(config.recipe, batch_size=99)))
+
+
+def test_sizes_that_follow_from_the_data_may_not_be_said_otherwise(config):
+    with pytest.raises(ConfigError, match="model: num_classes: is 2 in the data, leave it out, got 5"):
+        train(replace(config, model={**NETWORK, "num_classes": 5}))
+
+
+def test_an_epoch_is_drawn_from_the_seed_and_its_number(datasets):
+    def epoch(seed, number):
+        arguments = {"batch_size": 4, "max_length": 32, "crop": (0.9, 1.0), "seed": seed, "epoch": number}
+        return [(b.ids, b.visual.sum().item()) for b in training_batches(datasets[0], **arguments)]
+
+    assert epoch(0, 1) == epoch(0, 1)
+    assert epoch(0, 1) != epoch(0, 2)
+    assert epoch(0, 1) != epoch(1, 1)
+    assert sorted(key for ids, _ in epoch(0, 1) for key in ids) == sorted(datasets[0].videos)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("epochs: 0", "warmup_epochs must be in"),
+        ("epochs: many", "recipe.epochs: input should be a valid integer"),
+        ("crop: [1.0, 0.5]", "crop must be two parts"),
+        ("ema_decay: 1", "ema_decay must be in"),
+        ("epoch: 3", "recipe.epoch: unknown key; .* did you mean 'epochs'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(tmp_path, line, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"name: a\noutput: b\ndata: {{annotations: c, videos: d}}\nrecipe:\n  {line}\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml:[45]: .*" + message):
+        load_config(TrainConfig, path)
+
+
+def test_the_shipped_recipes_are_valid():
+    recipes = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+    assert recipes
+    for path in recipes:
+        config = load_config(TrainConfig, path)
+        build({**config.model, "num_classes": 2})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Six short videos: a bright picture and a high tone happen together, or not."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "videos").mkdir()
+    database = {}
+    for i in range(6):
+        start, end = 1.0 + 0.2 * i, 3.5
+        samples = tone(6, 16000, 300)
+        samples[int(start * 16000) : int(end * 16000)] = tone(end, 16000, 2000)[int(start * 16000) :]
+        make_media(
+            folder / "videos" / f"v{i}.mp4",
+            seconds=6,
+            picture=lambda t, start=start, end=end: grey(220 if start <= t < end else 40),
+            samples=samples,
+        )
+        event = {"segment": [start, end], "label": "flash", "label_id": 0}
+        subset = "train" if i < 4 else "validation"
+        database[f"v{i}"] = {"duration": 6.0, "subset": subset, "annotations": [event]}
+    (folder / "annotations.json").write_text(json.dumps({"version": "x", "database": database}))
+    (folder / "a.yaml").write_text(
+        "name: flashes\noutput: run\ndata: {annotations: annotations.json, videos: videos, workers: 1}\n"
+        "model: {max_length: 32, width: 8, class_width: 4}\n"
+        "recipe: {epochs: 2, warmup_epochs: 1, batch_size: 2}\n"
+    )
+    return folder
+
+
+def test_from_a_folder_of_videos_to_a_model_and_its_figures(folder, capsys, monkeypatch):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["davel", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            app()
+        assert not end.value.code
+        return capsys.readouterr()
+
+    out = run("train", folder / "a.yaml")
+    best = Path(out.out.strip())
+    assert best == folder / "run" / "best"
+    assert "epoch 2/2: classification" in out.err
+    assert len(list((folder / "features").glob("*.safetensors"))) == 6
+    common = ("--annotations", folder / "annotations.json", "--videos", folder / "videos", "--subset", "validation")
+    figures = json.loads(run("evaluate", best, *common).out)
+    _, info, _ = load_model(best)
+    assert figures == info.figures["validation"]
+    assert figures["videos"] == 2
+    deaf = json.loads(run("evaluate", best, *common, "--without", "audio").out)
+    assert deaf["videos"] == 2
+    run("localize", folder / "videos" / "v5.mp4", "-m", best, "-o", folder)
+    assert json.loads((folder / "v5.json").read_text())["model"]["name"] == "flashes"
+
+
+def test_missing_and_broken_videos_are_listed(folder, tmp_path):
+    config = load_config(TrainConfig, folder / "a.yaml").beside(folder)
+    (tmp_path / "v0.mp4").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match=r"v1: no such file; .*v0\.mp4: not a media file"):
+        train(replace(config, output=tmp_path / "run", data=replace(config.data, videos=tmp_path)))
