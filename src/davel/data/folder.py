@@ -34,7 +34,7 @@ def open_dataset(
     problems += [f"{key}: more than one file" for key in videos if len(by_stem.get(key, ())) > 1]
     files = {key: by_stem[key][0] for key in videos if key in by_stem}
     extracted = store.extract_many(list(files.values()), cache, extractor, workers, progress)
-    problems += list(extracted.failures.values())
+    problems = list(extracted.failures.values()) + problems
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise ConfigError(f"{printable(folder)}: {'; '.join(problems[:5])}{more}")
