@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import tracemalloc
 from fractions import Fraction
 from pathlib import Path
@@ -386,3 +387,13 @@ def test_coverage_is_known_only_at_the_end(tmp_path):
 def test_tracks_that_never_meet_have_nothing_in_common():
     assert Coverage(duration_seconds=9, video=(0, 3), audio=(4, 9)).both == (0, 0)
     assert Coverage(duration_seconds=9, video=(0, 5), audio=(4, 9)).both == (4, 5)
+
+
+def test_a_time_stamp_that_cannot_be_does_not_stretch_the_file(tmp_path):
+    path = make_media(tmp_path / "a.mkv", times=[*np.arange(75) / 25, 90000.0], picture=lambda t: grey(90))
+    content = path.read_bytes()
+    duration = content.index(b"\x44\x89\x88") + 3  # Matroska's Duration, a double, in milliseconds
+    path.write_bytes(content[:duration] + struct.pack(">d", 3000.0) + content[duration + 8 :])
+    pictures, _, coverage = read(path)
+    assert len(pictures) == pytest.approx(76, abs=1)
+    assert coverage.duration_seconds < 4

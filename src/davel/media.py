@@ -168,8 +168,10 @@ class Source:
                 raise MediaError(
                     f"{self._name}: has no {kind} track; give a file with {what}: events are seen and heard"
                 )
-        grid = _Grid(self._video, Fraction(fps), size, self._origin) if fps is not None else None
-        sound = _Mono(self._audio, sample_rate, self._origin) if sample_rate is not None else None
+        declared = self.info.duration_seconds
+        clock = (self._origin, None if declared is None else 2 * declared + 60)
+        grid = _Grid(self._video, *clock, Fraction(fps), size) if fps is not None else None
+        sound = _Mono(self._audio, *clock, sample_rate) if sample_rate is not None else None
         damaged = 0
         for packet in self._packets([stream for _, stream in wanted]):
             track: _Grid | _Mono | None = grid if packet.stream is self._video else sound
@@ -227,7 +229,7 @@ class Source:
         container, video, audio = self._container, None, None
         if self._video is not None:
             context = self._video.codec_context
-            rotation = _rotation(self.path) if self._video.type == "video" else 0
+            rotation = _rotation(self.path)
             width, height = (context.width, context.height)[:: -1 if rotation % 180 else 1]
             video = VideoTrack(
                 codec=context.name,
@@ -274,7 +276,7 @@ class Source:
             self._check_length(track.stream, float(track.end))
         ends = [span[1] for span in spans.values() if span]
         declared = self.info.duration_seconds
-        if grid and sound and declared and self._container.format.name != "mp3":
+        if grid and sound and declared:
             self._check_end(max(ends), declared, "file", slack=1.0)
         return Coverage(
             duration_seconds=max(ends), video=spans["video"], audio=spans["audio"], warnings=tuple(self._warnings)
@@ -308,22 +310,27 @@ class _Flush:
 class _Track:
     stream: Any
     origin: Fraction
+    limit: float | None
+    """Seconds; a time stamp beyond is damaged."""
     start: Fraction | None = None
     """Seconds, of the first frame."""
     end: Fraction = Fraction(0)
 
     def time_of(self, frame: Any) -> Fraction:
-        """A frame's presentation time; where it has none, it follows on the one before."""
+        """A frame's presentation time; where it has none that can be, it follows on the one before."""
         if frame.pts is None or frame.time_base is None:
             return self.end
-        return Fraction(frame.pts * frame.time_base) - self.origin
+        time = Fraction(frame.pts * frame.time_base) - self.origin
+        return time if self.limit is None or time <= self.limit else self.end
 
 
 class _Grid(_Track):
     """Frames at any times in, a picture at every n / fps out."""
 
-    def __init__(self, stream: Any, fps: Fraction, size: tuple[int, int] | None, origin: Fraction) -> None:
-        super().__init__(stream, origin)
+    def __init__(
+        self, stream: Any, origin: Fraction, limit: float | None, fps: Fraction, size: tuple[int, int] | None
+    ) -> None:
+        super().__init__(stream, origin, limit)
         stream.thread_type = "AUTO"
         self.fps = fps
         self.size = size
@@ -417,8 +424,8 @@ class _Deinterlacer:
 class _Mono(_Track):
     """Frames of sound at any times in, samples without gaps at one rate out."""
 
-    def __init__(self, stream: Any, sample_rate: int, origin: Fraction) -> None:
-        super().__init__(stream, origin)
+    def __init__(self, stream: Any, origin: Fraction, limit: float | None, sample_rate: int) -> None:
+        super().__init__(stream, origin, limit)
         self.out_rate = sample_rate
         self.in_rate = 0
         self.resampler: Any = None

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +91,8 @@ class TrainConfig:
     """Fields of the network's configuration; its dims and classes follow from the data."""
     recipe: Recipe = field(default_factory=Recipe)
     detection: DecodeSettings = field(default_factory=DecodeSettings)
+    weights: Literal["float32", "float16"] = "float32"
+    """How the kept model's weights are stored; float16 makes its file half as large."""
     threshold: float = 0.5
     """The score from which the model reports events unless told otherwise."""
 
@@ -294,7 +296,7 @@ def train(
                 threshold=config.threshold,
                 figures={"validation": figures, "epoch": run.epoch},
             )
-            save_model(config.output / "best", run.ema.model, info)
+            save_model(config.output / "best", run.ema.model, info, getattr(torch, config.weights))
         with replacing(state_file) as temporary:
             torch.save({**run.state(), "config": identity}, temporary)
         line: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "seconds": round(time.monotonic() - began, 2)}

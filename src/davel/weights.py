@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from davel.config import parse
@@ -42,12 +42,13 @@ class ModelInfo:
     """What was measured of it."""
 
 
-def save_model(folder: Path, model: CCNet, info: ModelInfo) -> None:
-    """Write `model` into `folder`, each file whole or not at all."""
+def save_model(folder: Path, model: CCNet, info: ModelInfo, dtype: torch.dtype = torch.float32) -> None:
+    """Write `model` into `folder`, each file whole or not at all; its weights are stored as `dtype`."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"schema": SCHEMA, **asdict(info)}
     with replacing(folder / "model.safetensors") as temporary:
-        save_file({key: x.detach().cpu().contiguous() for key, x in model.state_dict().items()}, temporary)
+        state = {key: x.detach().cpu().to(dtype).contiguous() for key, x in model.state_dict().items()}
+        temporary.write_bytes(save(state))
     with replacing(folder / "model.json") as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

@@ -12,6 +12,7 @@ from davel.cli import console
 from davel.errors import printable
 
 if TYPE_CHECKING:
+    from davel.events import EventList
     from davel.localize import Result
 
 
@@ -107,7 +108,8 @@ def events_table(result: Result) -> Table:
     return table
 
 
-def _truth(annotations: Path | None):  # type: ignore[no-untyped-def]
+def _truth(annotations: Path | None) -> dict[str, EventList]:
+    """The true events of each video, by id."""
     if annotations is None:
         return {}
     from davel.data.annotations import read_annotations

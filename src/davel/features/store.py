@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialize
 
 from davel.errors import ConfigError, DavelError, MediaError, printable
 from davel.features.extract import Features, extract, spec_of
@@ -36,7 +36,7 @@ def save(features: Features, path: Path) -> None:
     }
     tensors = {"visual": np.ascontiguousarray(features.visual), "audio": np.ascontiguousarray(features.audio)}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"davel": json.dumps(facts)})
+        temporary.write_bytes(serialize(tensors, metadata={"davel": json.dumps(facts)}))
 
 
 def load(path: Path, expect: FeatureSpec | None = None) -> Features:
