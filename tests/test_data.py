@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from davel.data.annotations import read_annotations
-from davel.data.dataset import Sample, collate, random_crop
+from davel.data.dataset import Sample, collate, random_crop, swap_audio
 from davel.errors import ConfigError
 
 
@@ -41,6 +41,15 @@ def test_labels_without_ids_are_numbered_in_order(tmp_path):
     assert read_annotations(path).labels == ("ape", "zebra")
 
 
+def test_listed_labels_need_not_all_happen(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"labels": ["ape", "bark", "bell"], "database": {"a": entry(("bell", 2, 1, 2))}}))
+    assert read_annotations(path).labels == ("ape", "bark", "bell")
+    path.write_text(json.dumps({"labels": ["ape", "bell"], "database": {"a": entry(("bell", 2, 1, 2))}}))
+    with pytest.raises(ConfigError, match="label 'bell' has label_id 2, elsewhere 1"):
+        read_annotations(path)
+
+
 def test_a_video_may_have_no_events(tmp_path):
     annotations = read_annotations(written(tmp_path, {"a": entry(("bell", 0, 2, 3)), "b": entry()}))
     assert len(annotations.videos["b"].events) == 0
@@ -52,7 +61,7 @@ def test_a_video_may_have_no_events(tmp_path):
         ({"a": entry(("bell", 0, 3, 2))}, r"a: bad segment \[3, 2\] of 'bell'"),
         ({"a": entry(("bell", 0, 1, 2)), "b": entry(("bell", 1, 1, 2))}, "b: label 'bell' has label_id 1, elsewhere 0"),
         ({"a": entry(("bell", 0, 1, 2), ("bark", 0, 1, 2))}, "label_id 0 is both 'bell' and 'bark'"),
-        ({"a": entry(("bell", 3, 1, 2))}, "but 0 is not used"),
+        ({"a": entry(("bell", 3, 1, 2))}, "label_id 0 is not used: list all classes"),
         ({"a": entry(("bell", 0, 1, 2), duration="long")}, "a: needs a duration in seconds, got 'long'"),
     ],
 )
@@ -100,6 +109,20 @@ def test_a_random_crop_is_of_the_asked_size_and_in_step_in_both_modalities(T, se
 @given(st.integers(0, 200))
 def test_a_random_crop_looks_for_one_that_keeps_an_event(seed):
     assert len(random_crop(sample(200, (180, 190)), 64, (0.9, 1.0), np.random.default_rng(seed)).labels) == 1
+
+
+def test_with_anothers_sound_an_event_is_where_both_have_one_of_its_class():
+    pictures = Sample("a", np.zeros((20, 1)), np.zeros((20, 1)), np.array([[0.0, 10], [12, 19]]), np.array([1, 0]))
+    sound = Sample(
+        "b", np.ones((15, 1)), np.ones((15, 1)), np.array([[6.0, 14], [2, 15], [11, 14]]), np.array([1, 2, 1])
+    )
+    swapped = swap_audio(pictures, sound)
+    assert swapped.segments.tolist() == [[6, 10]]
+    assert swapped.labels.tolist() == [1]
+    assert len(swapped.visual) == len(swapped.audio) == 15
+    assert (swapped.visual == 0).all()
+    assert (swapped.audio == 1).all()
+    assert swap_audio(sound, pictures).segments.tolist() == [[6, 10]]
 
 
 def test_a_batch_pads_with_zeros_and_says_where():

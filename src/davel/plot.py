@@ -92,7 +92,7 @@ def _draw_gates(axes: Axes, result: Result) -> None:
         axes.plot(result.times, gate, color=GATES[modality], linewidth=1.2, label=f"from {modality}")
     axes.set_ylabel("gates", fontsize=9)
     if result.gates:
-        axes.legend(loc="upper right", ncols=2, fontsize=8, frameon=False)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, fontsize=8, frameon=False)
     else:
         axes.text(0.5, 0.5, "this model has no gates", transform=axes.transAxes, ha="center", va="center")
 
@@ -101,7 +101,8 @@ def _draw_waveform(axes: Axes, result: Result) -> None:
     peaks = waveform_peaks(result.info.path)
     time = np.arange(len(peaks)) / PEAK_RATE
     axes.fill_between(time, -peaks, peaks, color="#666666", linewidth=0)
-    axes.set_ylim(-1, 1)
+    loudest = max(float(peaks.max(initial=0)), 0.02)
+    axes.set_ylim(-loudest, loudest)
     axes.set_yticks([])
     axes.set_ylabel("sound", fontsize=9)
 

@@ -65,6 +65,9 @@ class Recipe:
     ema_decay: float = 0.999
     crop: tuple[float, float] = (0.9, 1.0)
     """The part of a video's steps that is seen at a time, at least and at most."""
+    swap_audio: float = 0.0
+    """The part of the videos that are given the sound of another one: what is then only seen or only heard is no event.
+    Not in the released recipe."""
     initial_positive: float = 250.0
     """What the running mean of positive points, by which the losses are divided, starts from."""
     seed: int = 0
@@ -76,6 +79,8 @@ class Recipe:
             raise ValueError("batch_size, learning_rate and clip_norm must be positive")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+        if not 0 <= self.swap_audio <= 1:
+            raise ValueError(f"swap_audio must be in [0, 1], got {self.swap_audio}")
         if not 0 < self.crop[0] <= self.crop[1] <= 1:
             raise ValueError(f"crop must be two parts, 0 < least <= most <= 1, got {self.crop}")
 
@@ -101,11 +106,15 @@ class TrainConfig:
         data = self.data
         data = replace(
             data,
-            annotations=folder / data.annotations,
-            videos=folder / data.videos,
-            cache=folder / (data.cache or data.videos.parent / "features"),
+            annotations=_join(folder, data.annotations),
+            videos=_join(folder, data.videos),
+            cache=_join(folder, data.cache or data.videos.parent / "features"),
         )
-        return replace(self, output=folder / self.output, data=data)
+        return replace(self, output=_join(folder, self.output), data=data)
+
+
+def _join(folder: Path, path: Path) -> Path:
+    return Path(os.path.normpath(folder / path))
 
 
 class Ema:
@@ -279,6 +288,7 @@ def train(
             batch_size=recipe.batch_size,
             max_length=network.max_length,
             crop=recipe.crop,
+            swap=recipe.swap_audio,
             seed=recipe.seed,
             epoch=run.epoch,
         )

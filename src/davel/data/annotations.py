@@ -3,7 +3,8 @@
     {"version": "...", "database": {ID: {"duration": 47.68, "subset": "train",
         "annotations": [{"segment": [13.01, 15.78], "label": "skateboarding", "label_id": 36}, ...]}}}
 
-A video may also list `decoys`, things seen but silent or heard but hidden, in the same form with a `kind`.
+`labels` beside `database` may list all classes by id, where not all of them happen. A video may also list `decoys`,
+things seen but silent or heard but hidden, in the same form with a `kind`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def read_annotations(path: Path) -> Annotations:
         raise ConfigError(f'{printable(path)}: expected {{"database": {{ID: ...}}}}, as in UnAV-100')
     database = content["database"]
     problems: list[str] = []
-    labels = _labels(database, problems)
+    labels = _labels(database, content.get("labels"), problems)
     videos = {key: _video(key, entry, labels, problems) for key, entry in database.items()} if labels else {}
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
@@ -64,9 +65,11 @@ def read_annotations(path: Path) -> Annotations:
     return Annotations(labels, {key: video for key, video in videos.items() if video is not None})
 
 
-def _labels(database: Mapping[str, Any], problems: list[str]) -> tuple[str, ...]:
-    """The class names by label_id: from the file where it gives ids, else in alphabetical order."""
+def _labels(database: Mapping[str, Any], listed: object, problems: list[str]) -> tuple[str, ...]:
+    """The class names by label_id: as listed, or from the events where they have ids, or in alphabetical order."""
     ids: dict[str, int | None] = {}
+    if isinstance(listed, list):
+        ids.update((str(label), i) for i, label in enumerate(listed))
     for key, entry in database.items():
         for item in (*_items(entry, "annotations"), *_items(entry, "decoys")):
             label, label_id = item.get("label"), item.get("label_id")
@@ -86,7 +89,7 @@ def _labels(database: Mapping[str, Any], problems: list[str]) -> tuple[str, ...]
             names[label_id] = label
     missing = sorted(set(range(len(names))) - set(names))
     if not problems and missing:
-        problems.append(f"label_ids must be 0 to {len(names) - 1}, but {missing[0]} is not used")
+        problems.append(f"label_id {missing[0]} is not used: list all classes in order, as `labels` beside `database`")
     return tuple(names.get(i, "") for i in range(len(names)))
 
 

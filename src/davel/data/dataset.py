@@ -130,11 +130,30 @@ def random_crop(
     return cropped
 
 
+def swap_audio(sample: Sample, other: Sample) -> Sample:
+    """The pictures of one video with the sound of another: an event is where both have one of the same class."""
+    T = min(len(sample.visual), len(other.audio))
+    start = np.maximum(sample.segments[:, None, 0], other.segments[:, 0])  # (N, M)
+    end = np.minimum(np.minimum(sample.segments[:, None, 1], other.segments[:, 1]), T)
+    both = (start < end) & (sample.labels[:, None] == other.labels)
+    segments = np.stack([start[both], end[both]], axis=1)
+    labels = np.broadcast_to(sample.labels[:, None], both.shape)[both]
+    return Sample(sample.id, sample.visual[:T], other.audio[:T], segments, labels)
+
+
 def training_batches(
-    dataset: Dataset, *, batch_size: int, max_length: int, crop: tuple[float, float], seed: int, epoch: int
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    max_length: int,
+    crop: tuple[float, float],
+    swap: float = 0.0,
+    seed: int,
+    epoch: int,
 ) -> Iterator[Batch]:
     """The batches of an epoch in random order, randomly cropped; the last one is left out where it is not full.
 
+    `swap` is the part of the videos that are given another's sound.
     What an epoch draws depends on the seed, the epoch and the video alone.
     """
     keys = list(dataset.videos)
@@ -143,5 +162,8 @@ def training_batches(
         samples = []
         for i in order[first : first + batch_size]:
             rng = np.random.default_rng([seed, epoch, int(i)])
-            samples.append(random_crop(dataset.sample(keys[i]), max_length, crop, rng))
+            sample = dataset.sample(keys[i])
+            if swap and rng.random() < swap:
+                sample = swap_audio(sample, dataset.sample(keys[int(rng.integers(len(keys)))]))
+            samples.append(random_crop(sample, max_length, crop, rng))
         yield collate(samples)

@@ -306,7 +306,7 @@ def render_scenes(
     names = [subset or SUBSETS[max(index % 10 - 7, 0)] for index in range(num_videos)]
     database = {scene.id: _annotation(scene, name) for scene, name in zip(scenes, names, strict=True)}
     with replacing(out / "annotations.json") as temporary:
-        temporary.write_text(json.dumps({"version": "scenes", "database": database}, indent=1) + "\n")
+        temporary.write_text(json.dumps({"version": "scenes", "labels": LABELS, "database": database}, indent=1) + "\n")
     return out / "annotations.json"
 
 
