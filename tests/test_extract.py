@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from media_files import make_media, tone
+from safetensors.numpy import save_file
 
-from davel.errors import ConfigError, MediaError
+from davel.errors import ConfigError, DavelError, MediaError
 from davel.features import store
 from davel.features.extract import Features, extract
 from davel.features.light import SPEC
@@ -90,6 +91,58 @@ def test_a_feature_file_that_is_cut_off_is_refused(features, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ConfigError, match=r"a\.safetensors"):
         store.load(path)
+
+
+@pytest.mark.parametrize("facts", ["[]", "null", "{}", '{"schema": "davel.features/1", "spec": {"name": "light"}}'])
+def test_a_feature_file_with_other_facts_is_refused_by_name(tmp_path, facts):
+    path = tmp_path / "a.safetensors"
+    save_file({"visual": np.zeros(1)}, path, metadata={"davel": facts})
+    with pytest.raises(ConfigError, match=r"a\.safetensors: .*extract again"):
+        store.load(path)
+
+
+def test_a_damaged_kept_file_is_made_again(tmp_path):
+    path = make_media(tmp_path / "a.mkv", seconds=2)
+    first = store.cached(path, tmp_path / "cache", "light")
+    store.cache_path(path, tmp_path / "cache", "light").write_bytes(b"nonsense")
+    np.testing.assert_array_equal(store.cached(path, tmp_path / "cache", "light").visual, first.visual)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_extracted_again(tmp_path, monkeypatch):
+    path = make_media(tmp_path / "a.mkv", seconds=1.5)
+
+    def extract_slowly(*args):
+        features = extract(*args)
+        make_media(path, seconds=4)
+        return features
+
+    monkeypatch.setattr(store, "extract", extract_slowly)
+    store.cached(path, tmp_path / "cache", "light")
+    monkeypatch.undo()
+    assert len(store.cached(path, tmp_path / "cache", "light")) == 10
+
+
+def test_a_long_name_in_any_script_can_be_kept(tmp_path):
+    path = make_media(tmp_path / f"{'音' * 80}.mkv", seconds=1.5)
+    store.cached(path, tmp_path / "cache", "light")
+    assert store.is_fresh(path, store.cache_path(path, tmp_path / "cache", "light"), "light")
+
+
+def test_a_cache_that_cannot_be_a_folder_is_refused(clip, tmp_path):
+    (tmp_path / "cache").write_text("")
+    for use in (lambda c: store.cached(clip, c, "light"), lambda c: store.extract_many([clip], c)):
+        with pytest.raises(ConfigError, match="cannot make this folder: File exists: name another"):
+            use(tmp_path / "cache")
+
+
+def _die(*_) -> None:
+    os._exit(1)  # as a decoder does that breaks memory
+
+
+def test_a_process_that_dies_is_told(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "_extract_one", _die)
+    with pytest.raises(DavelError, match="after 0 of 1 files: out of memory"):
+        store.extract_many([clip], tmp_path / "cache", workers=1)
 
 
 def test_kept_features_are_used_until_the_file_changes(tmp_path, monkeypatch):

@@ -56,6 +56,14 @@ def test_silence_and_constant_pressure_have_finite_features(samples):
     assert np.isfinite(listen(samples.astype(np.float32))).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_a_damaged_sample_leaves_features_finite(value):
+    samples = np.zeros(32000, np.float32)
+    samples[5000] = value
+    assert np.isfinite(listen(samples)).all()
+    assert np.abs(listen(samples)).max() < 5
+
+
 def flashing(at: int, frames: int = 100) -> list[np.ndarray]:
     return [plain(240 if n == at else 60) for n in range(frames)]
 

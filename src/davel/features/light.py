@@ -30,6 +30,8 @@ WINDOW_SAMPLES, HOP_SAMPLES, FFT_SAMPLES = 400, 160, 512
 SLOT_SPECTRA = 32
 SUB_SLOT_SPECTRA = 8
 NUM_MELS = 32
+LOUDEST = 16.0
+"""Samples of a damaged file with floating-point sound may be anything; beyond this they are cut."""
 MEL_RANGE_HZ = (60.0, 7500.0)
 
 VISUAL_SLOT_DIM = 2 * NUM_HUES * NUM_VALUES + 2 * SLOT_FRAMES + 2 * NUM_ANGLES + GRID[0] * GRID[1] + 2
@@ -158,6 +160,7 @@ class LightAudio:
 
     def push(self, samples: Floats) -> None:
         """The next samples at 16 kHz, in -1..1."""
+        samples = np.nan_to_num(samples, posinf=LOUDEST, neginf=-LOUDEST).clip(-LOUDEST, LOUDEST)
         self._samples = np.concatenate([self._samples, samples])
         slot = SLOT_SPECTRA * HOP_SAMPLES
         count = (len(self._samples) - (WINDOW_SAMPLES - HOP_SAMPLES)) // slot

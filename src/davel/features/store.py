@@ -8,6 +8,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,14 @@ from davel.media import AudioTrack, Coverage, MediaInfo, VideoTrack
 SCHEMA = "davel.features/1"
 
 
-def save(features: Features, path: Path) -> None:
-    """Write features whole or not at all."""
+def save(features: Features, path: Path, source: list[int] | None = None) -> None:
+    """Write features whole or not at all; `source` is the file's fingerprint from before it was read."""
     facts = {
         "schema": SCHEMA,
         "spec": features.spec.to_dict(),
         "info": asdict(features.info) | {"path": os.fsencode(features.info.path).hex()},
         "coverage": asdict(features.coverage),
-        "source": fingerprint(features.info.path),
+        "source": source or fingerprint(features.info.path),
     }
     tensors = {"visual": np.ascontiguousarray(features.visual), "audio": np.ascontiguousarray(features.audio)}
     with replacing(path) as temporary:
@@ -43,7 +44,7 @@ def load(path: Path, expect: FeatureSpec | None = None) -> Features:
     """Features from a file. ConfigError if it is damaged, of another kind, or not made as `expect` says."""
     facts = _facts(path)
     try:
-        spec = FeatureSpec.from_dict(facts["spec"])
+        spec = FeatureSpec(**facts["spec"])
         if expect is not None:
             expect.require(spec, "what is expected", printable(path))
         with safe_open(path, framework="numpy") as file:
@@ -79,7 +80,7 @@ def _facts(path: Path) -> dict[str, Any]:
             facts = json.loads((file.metadata() or {})["davel"])
         if facts["schema"] != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA!r}, got {facts['schema']!r}")
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{printable(path)}: not a davel feature file, or a damaged one: delete it and extract again"
         ) from error
@@ -89,14 +90,18 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def fingerprint(path: Path) -> list[int]:
     """What changes when a file does: its size in bytes and when it was last written, in nanoseconds."""
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise MediaError(f"{printable(path)}: cannot open: {error.strerror}: check the name") from error
     return [status.st_size, status.st_mtime_ns]
 
 
 def cache_path(path: Path, cache: Path, extractor: str) -> Path:
     """Where a file's features are kept: files of one name in two folders do not meet."""
     where = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
-    stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in path.stem[:80])
+    stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in path.stem)
+    stem = stem.encode()[:80].decode(errors="ignore")  # a name may have 255 bytes, with what is added to it
     return cache / f"{stem}-{where}.{extractor}.safetensors"
 
 
@@ -105,10 +110,21 @@ def cached(path: Path, cache: Path, extractor: str) -> Features:
     kept = cache_path(path, cache, extractor)
     if is_fresh(path, kept, extractor):
         return load(kept, spec_of(extractor))
+    source = fingerprint(path)
     features = extract(path, extractor)
-    cache.mkdir(parents=True, exist_ok=True)
-    save(features, kept)
+    _make_folder(cache)
+    try:
+        save(features, kept, source)
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{printable(kept)}: cannot write: {error}: make room or name another folder") from error
     return features
+
+
+def _make_folder(cache: Path) -> None:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{printable(cache)}: cannot make this folder: {error.strerror}: name another") from error
 
 
 def is_fresh(path: Path, kept: Path, extractor: str) -> bool:
@@ -120,8 +136,6 @@ def is_fresh(path: Path, kept: Path, extractor: str) -> bool:
         return bool(facts["source"] == fingerprint(path) and facts["spec"] == spec_of(extractor).to_dict())
     except (ConfigError, KeyError):
         return False
-    except OSError as error:
-        raise MediaError(f"{printable(path)}: cannot open: {error.strerror}: check the name") from error
 
 
 @dataclass(frozen=True)
@@ -139,7 +153,11 @@ def extract_many(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Extracted:
-    """The features of many files, in parallel; only those are extracted that are not kept yet."""
+    """The features of many files, in parallel; only those are extracted that are not kept yet.
+
+    A file that cannot be read does not stop the others. ConfigError if nothing can be written to `cache`.
+    """
+    _make_folder(cache)
     kept = {path: cache_path(path, cache, extractor) for path in paths}
     missing = [path for path in paths if not path.exists() or not is_fresh(path, kept[path], extractor)]
     done = len(paths) - len(missing)
@@ -152,11 +170,16 @@ def extract_many(
             futures = {pool.submit(_extract_one, path, cache, extractor): path for path in missing}
             try:
                 for future in as_completed(futures):
-                    done += 1
                     if (reason := future.result()) is not None:
                         failures[futures[future]] = reason
+                    done += 1
                     if progress:
                         progress(done, len(paths))
+            except BrokenProcessPool as error:
+                raise DavelError(
+                    f"a process ended while it extracted features, after {done} of {len(paths)} files: "
+                    "out of memory? Run again with fewer workers; what is done is kept"
+                ) from error
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -167,6 +190,6 @@ def _extract_one(path: Path, cache: Path, extractor: str) -> str | None:
     """Runs in a process of its own; why it failed, if it did."""
     try:
         cached(path, cache, extractor)
-    except DavelError as error:
+    except MediaError as error:
         return str(error)
     return None
