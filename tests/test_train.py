@@ -18,12 +18,13 @@ from davel.cli import app
 from davel.config import load_config
 from davel.data.annotations import AnnotatedVideo, Annotations
 from davel.data.dataset import Dataset, training_batches
+from davel.data.folder import DataConfig
 from davel.errors import ConfigError
 from davel.events import Event, EventList
 from davel.features.light import SPEC
 from davel.models import build
 from davel.models.blocks import Conv
-from davel.train import DataConfig, Ema, Recipe, TrainConfig, learning_rate, optimizer_for, train
+from davel.train import Ema, Recipe, TrainConfig, learning_rate, optimizer_for, train
 from davel.weights import load_model
 
 LABELS = ("high", "low")
@@ -256,10 +257,37 @@ def test_from_a_folder_of_videos_to_a_model_and_its_figures(folder, capsys, monk
     _, info, _ = load_model(best)
     assert figures == info.figures["validation"]
     assert figures["videos"] == 2
+    kept = ("--annotations", folder / "annotations.json", "--features", folder / "features", "--subset", "validation")
+    assert json.loads(run("evaluate", best, *kept).out) == figures
     deaf = json.loads(run("evaluate", best, *common, "--without", "audio").out)
     assert deaf["videos"] == 2
     run("localize", folder / "videos" / "v5.mp4", "-m", best, "-o", folder)
     assert json.loads((folder / "v5.json").read_text())["model"]["name"] == "flashes"
+
+
+def test_a_model_is_trained_on_features_as_on_videos(folder, tmp_path):
+    videos = load_config(TrainConfig, folder / "a.yaml").beside(folder)
+    features = replace(videos.data, videos=None, features=folder / "features")
+    best = [train(replace(videos, output=tmp_path / str(i), data=d)) for i, d in enumerate((videos.data, features))]
+    assert (best[0] / "model.safetensors").read_bytes() == (best[1] / "model.safetensors").read_bytes()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="empty: v0: no such file; v1: no such file"):
+        train(replace(videos, output=tmp_path / "2", data=replace(features, features=tmp_path / "empty")))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("", "name either `videos` or `features`"),
+        ("videos: a, features: b", "name either `videos` or `features`"),
+        ("features: b, cache: c", "`cache` is for features that are made of `videos`"),
+    ],
+)
+def test_data_are_videos_or_features(tmp_path, fields, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"name: a\noutput: b\ndata: {{annotations: c, {fields}}}\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml:3: data: " + message):
+        load_config(TrainConfig, path)
 
 
 def test_missing_and_broken_videos_are_listed(folder, tmp_path):

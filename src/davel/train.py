@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from davel.config import parse
 from davel.data.annotations import Annotations, read_annotations
 from davel.data.dataset import Batch, Dataset, training_batches
-from davel.data.folder import open_dataset
+from davel.data.folder import DataConfig
 from davel.detection import Criterion, DecodeSettings
 from davel.errors import ConfigError, printable
 from davel.evaluate import predict, score
@@ -30,24 +30,6 @@ from davel.files import replacing
 from davel.models import CCNet, CCNetConfig, build
 from davel.models.blocks import Conv, DepthwiseConv
 from davel.weights import ModelInfo, read_checkpoint, save_model
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    annotations: Path
-    """A file in UnAV-100's schema."""
-    videos: Path
-    """The folder of the videos, whose names without ending are the annotations' ids."""
-    features: str = "light"
-    """The extractor."""
-    cache: Path | None = None
-    """Where features are kept; by default `features` beside the videos' folder."""
-    train: str = "train"
-    """The subset to train on."""
-    validation: str = "validation"
-    """The subset whose average mAP chooses the epoch."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes that extract features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,18 +85,14 @@ class TrainConfig:
 
     def beside(self, folder: Path) -> TrainConfig:
         """The same with its relative paths taken from `folder`."""
-        data = self.data
-        data = replace(
-            data,
-            annotations=_join(folder, data.annotations),
-            videos=_join(folder, data.videos),
-            cache=_join(folder, data.cache or data.videos.parent / "features"),
-        )
-        return replace(self, output=_join(folder, self.output), data=data)
 
+        def join(path: Path) -> Path:
+            return Path(os.path.normpath(folder / path))
 
-def _join(folder: Path, path: Path) -> Path:
-    return Path(os.path.normpath(folder / path))
+        given = {name: getattr(self.data, name) for name in ("annotations", "videos", "cache", "features")}
+        joined: dict[str, Any] = {name: join(path) for name, path in given.items() if path is not None}
+        data = replace(self.data, **joined)
+        return replace(self, output=join(self.output), data=data)
 
 
 class Ema:
@@ -340,14 +318,8 @@ def complete(model: dict[str, Any], dataset: Dataset, annotations: Annotations) 
 def load_data(
     config: DataConfig, annotations: Annotations, on_features: Callable[[int, int], None] | None = None
 ) -> tuple[Dataset, Dataset]:
-    """The subsets for training and validation; features that are not there yet are extracted.
-
-    ConfigError lists the videos that are missing or cannot be read.
-    """
+    """The subsets for training and validation. ConfigError lists the videos that are missing or cannot be read."""
     subsets = [annotations.subset(config.train), annotations.subset(config.validation)]
-    assert config.cache is not None
-    both = open_dataset(
-        subsets[0] | subsets[1], config.videos, config.cache, config.features, config.workers, on_features
-    )
+    both = config.open(subsets[0] | subsets[1], on_features)
     training, validation = (replace(both, videos=videos) for videos in subsets)
     return training, validation

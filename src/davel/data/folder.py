@@ -1,8 +1,11 @@
-"""Annotated videos in a folder, as a dataset of features that are extracted once and kept."""
+"""Annotated videos, or their features, in a folder, as a dataset."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +16,48 @@ from davel.data.dataset import Dataset
 from davel.errors import ConfigError, printable
 from davel.features import store
 from davel.features.extract import spec_of
+from davel.features.spec import FeatureSpec
+
+SUFFIX = ".safetensors"
+KEPT = re.compile(r"(-[0-9a-f]{12}\.\w+)?\.safetensors$")
+"""What davel adds to a video's name."""
 
 
-def open_dataset(
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    annotations: Path
+    """A file in UnAV-100's schema."""
+    videos: Path | None = None
+    """The folder of the videos, whose names without ending are the annotations' ids."""
+    extractor: str = "light"
+    """The features that are made of the videos."""
+    cache: Path | None = None
+    """Where these are kept; by default `features` beside the videos' folder."""
+    features: Path | None = None
+    """Instead of videos, a folder of features that were extracted before."""
+    train: str = "train"
+    """The subset to train on."""
+    validation: str = "validation"
+    """The subset whose average mAP chooses the epoch."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes that extract features."""
+
+    def __post_init__(self) -> None:
+        if (self.videos is None) == (self.features is None):
+            raise ValueError("name either `videos` or `features`")
+        if self.features is not None and self.cache is not None:
+            raise ValueError("`cache` is for features that are made of `videos`: leave it out")
+
+    def open(self, videos: Mapping[str, AnnotatedVideo], progress: Callable[[int, int], None] | None) -> Dataset:
+        """The features of annotated videos; those that are not there yet are extracted."""
+        if self.features is not None:
+            return open_features(videos, self.features)
+        assert self.videos is not None
+        cache = self.cache or self.videos.parent / "features"
+        return open_videos(videos, self.videos, cache, self.extractor, self.workers, progress)
+
+
+def open_videos(
     videos: Mapping[str, AnnotatedVideo],
     folder: Path,
     cache: Path,
@@ -23,24 +65,48 @@ def open_dataset(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """The given videos, whose files are named by their ids. ConfigError lists those that are missing or unreadable."""
+    """The given videos, whose files are named by their ids; their features are extracted once and kept in `cache`.
+
+    ConfigError lists those that are missing or unreadable.
+    """
+    files, problems = _find(videos, folder, lambda path: path.stem)
+    extracted = store.extract_many(list(files.values()), cache, extractor, workers, progress)
+    _complain(folder, list(extracted.failures.values()) + problems)
+    return _dataset(videos, {key: extracted.paths[path] for key, path in files.items()}, spec_of(extractor))
+
+
+def open_features(videos: Mapping[str, AnnotatedVideo], folder: Path) -> Dataset:
+    """The given videos' features, extracted before: `ID.safetensors`, or as davel names the ones that it keeps.
+
+    ConfigError lists those that are missing; all must be of one protocol.
+    """
+    files, problems = _find(videos, folder, lambda path: KEPT.sub("", path.name) if path.suffix == SUFFIX else "")
+    _complain(folder, problems)
+    return _dataset(videos, files, store.load(next(iter(files.values()))).spec)
+
+
+def _find(
+    videos: Mapping[str, AnnotatedVideo], folder: Path, key_of: Callable[[Path], str]
+) -> tuple[dict[str, Path], list[str]]:
+    """The file of each video by id, and what is wrong with the others."""
     if not folder.is_dir():
-        raise ConfigError(f"{printable(folder)}: is no folder: name the folder of the videos")
-    by_stem: dict[str, list[Path]] = {}
+        raise ConfigError(f"{printable(folder)}: there is no such folder")
+    found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if not path.name.startswith("."):
-            by_stem.setdefault(path.stem, []).append(path)
-    problems = [f"{key}: no such file" for key in videos if key not in by_stem]
-    problems += [f"{key}: more than one file" for key in videos if len(by_stem.get(key, ())) > 1]
-    files = {key: by_stem[key][0] for key in videos if key in by_stem}
-    extracted = store.extract_many(list(files.values()), cache, extractor, workers, progress)
-    problems = list(extracted.failures.values()) + problems
+            found.setdefault(key_of(path), []).append(path)
+    problems = [f"{key}: no such file" for key in videos if key not in found]
+    problems += [f"{key}: more than one file" for key in videos if len(found.get(key, ())) > 1]
+    return {key: found[key][0] for key in videos if key in found}, problems
+
+
+def _complain(folder: Path, problems: list[str]) -> None:
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise ConfigError(f"{printable(folder)}: {'; '.join(problems[:5])}{more}")
-    spec = spec_of(extractor)
-    paths = {key: extracted.paths[path] for key, path in files.items()}
 
+
+def _dataset(videos: Mapping[str, AnnotatedVideo], paths: Mapping[str, Path], spec: FeatureSpec) -> Dataset:
     def read(key: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         features = store.load(paths[key], spec)
         return features.visual, features.audio
