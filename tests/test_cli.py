@@ -112,6 +112,12 @@ def test_failed_files_are_listed_and_the_others_done(run, model, tmp_path):
     assert not (tmp_path / "empty.json").exists()
 
 
+def test_names_are_shown_as_they_are(run, model, tmp_path):
+    code, out, _ = run("localize", clip(tmp_path, "take [bold]1.mp4"), "-m", model)
+    assert code == 0
+    assert "take [bold]1.mp4: " in out
+
+
 @pytest.mark.parametrize("name", ["new\nline.mp4", os.fsdecode(b"caf\xe9.mp4")])
 def test_a_strange_name_is_written_and_told_on_one_line(run, model, tmp_path, name):
     os.rename(clip(tmp_path, "plain.mp4"), tmp_path / name)

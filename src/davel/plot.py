@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from davel.errors import MediaError, MissingError, printable
+from davel.errors import MissingError, printable
 from davel.events import EventList
 from davel.files import replacing
 from davel.media import Sound, open_media
@@ -117,14 +117,11 @@ def waveform_peaks(path: Path, rate: int = PEAK_RATE) -> NDArray[np.float32]:
     sample_rate = 160 * rate
     blocks: list[NDArray[np.float32]] = []
     rest = np.zeros(0, np.float32)
-    try:
-        with open_media(path) as source:
-            for item in source.read(fps=None, sample_rate=sample_rate):
-                assert isinstance(item, Sound)
-                rest = np.concatenate([rest, np.abs(item.samples)])
-                whole = len(rest) // 160 * 160
-                blocks.append(rest[:whole].reshape(-1, 160).max(1))
-                rest = rest[whole:]
-    except MediaError:
-        return np.zeros(0, np.float32)
+    with open_media(path) as source:
+        for item in source.read(fps=None, sample_rate=sample_rate):
+            assert isinstance(item, Sound)
+            rest = np.concatenate([rest, np.abs(item.samples)])
+            whole = len(rest) // 160 * 160
+            blocks.append(rest[:whole].reshape(-1, 160).max(1))
+            rest = rest[whole:]
     return np.concatenate([np.zeros(0, np.float32), *blocks]).clip(0, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from davel.cli import console
@@ -32,7 +33,7 @@ def demo(
     json_path = result.save(output / f"{key}.json")
     picture = draw(result, output / f"{key}.png", truth=video.events)
 
-    table = Table("event", "true", "found", "score", "overlap", title=f"{path}", title_justify="left")
+    table = Table("event", "true", "found", "score", "overlap", title=escape(f"{path}"), title_justify="left")
     for true, found, overlap in pair(video.events, result.events):
         event = true or found
         assert event is not None
@@ -47,4 +48,4 @@ def demo(
     out = console.results()
     out.print(table)
     out.print(f"{decoys} decoys, only seen or only heard, are in the scene; {reported} of them were taken for events.")
-    out.print(f"events   {json_path}\npicture  {picture}")
+    out.print(escape(f"events   {json_path}\npicture  {picture}"))

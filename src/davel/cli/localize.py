@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from davel.cli import console
@@ -99,12 +100,12 @@ def localize(
 def events_table(result: Result) -> Table:
     """The events in order of time."""
     start, end = result.coverage.both
-    title = f"{printable(result.info.path.name)}: {len(result.events)} events in {start:.1f}-{end:.1f} s"
+    title = escape(f"{printable(result.info.path.name)}: {len(result.events)} events in {start:.1f}-{end:.1f} s")
     table = Table("start", "end", "event", "score", title=title, title_justify="left", title_style="bold")
     for column in (0, 1, 3):
         table.columns[column].justify = "right"
     for e in sorted(result.events, key=lambda e: e.start):
-        table.add_row(f"{e.start:.2f}", f"{e.end:.2f}", e.label, f"{e.score:.2f}")
+        table.add_row(f"{e.start:.2f}", f"{e.end:.2f}", escape(e.label), f"{e.score:.2f}")
     return table
 
 
