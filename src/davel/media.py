@@ -18,17 +18,13 @@ from typing import Any
 
 import av
 import av.error
-import av.filter
-import numpy as np
-import soxr
 from av.stream import Disposition
-from av.video.reformatter import Interpolation, VideoReformatter
-from numpy.typing import NDArray
 
 from davel.errors import MediaError, printable
+from davel.tracks import Grid, Mono, Picture, Sound
 
-JITTER_SECONDS = 0.05
-"""Sound whose time stamp is off by no more than this follows on what came before."""
+__all__ = ["AudioTrack", "Coverage", "MediaInfo", "Picture", "Sound", "Source", "VideoTrack", "open_media", "probe"]
+
 STILLS = frozenset({"image2", "tty", "bin", "xbin", "adf", "idf"})
 """Formats of pictures and text that FFmpeg would play as video."""
 
@@ -61,22 +57,6 @@ class MediaInfo:
     """As the container declares it, if it does."""
     video: VideoTrack | None
     audio: AudioTrack | None
-
-
-@dataclass(frozen=True)
-class Picture:
-    index: int
-    """n of the grid: this is what is shown at n / fps seconds."""
-    rgb: NDArray[np.uint8]
-    """(H, W, 3); the same object when the picture is the same."""
-
-
-@dataclass(frozen=True)
-class Sound:
-    first: int
-    """The number of the first sample; sample n is at n / sample_rate seconds."""
-    samples: NDArray[np.float32]
-    """(N,), the mean of all channels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,11 +150,11 @@ class Source:
                 )
         declared = self.info.duration_seconds
         clock = (self._origin, None if declared is None else 2 * declared + 60)
-        grid = _Grid(self._video, *clock, Fraction(fps), size) if fps is not None else None
-        sound = _Mono(self._audio, *clock, sample_rate) if sample_rate is not None else None
+        grid = Grid(self._video, *clock, Fraction(fps), size) if fps is not None else None
+        sound = Mono(self._audio, *clock, sample_rate) if sample_rate is not None else None
         damaged = 0
         for packet in self._packets([stream for _, stream in wanted]):
-            track: _Grid | _Mono | None = grid if packet.stream is self._video else sound
+            track: Grid | Mono | None = grid if packet.stream is self._video else sound
             assert track is not None
             try:
                 frames = packet.decode()
@@ -265,7 +245,7 @@ class Source:
                 return
             yield packet
 
-    def _close_coverage(self, grid: _Grid | None, sound: _Mono | None) -> Coverage:
+    def _close_coverage(self, grid: Grid | None, sound: Mono | None) -> Coverage:
         spans: dict[str, tuple[float, float] | None] = {"video": None, "audio": None}
         for kind, track in (("video", grid), ("audio", sound)):
             if track is None:
@@ -306,190 +286,6 @@ class _Flush:
         return list(self.stream.codec_context.decode(None))
 
 
-@dataclass
-class _Track:
-    stream: Any
-    origin: Fraction
-    limit: float | None
-    """Seconds; a time stamp beyond is damaged."""
-    start: Fraction | None = None
-    """Seconds, of the first frame."""
-    end: Fraction = Fraction(0)
-
-    def time_of(self, frame: Any) -> Fraction:
-        """A frame's presentation time; where it has none that can be, it follows on the one before."""
-        if frame.pts is None or frame.time_base is None:
-            return self.end
-        time = Fraction(frame.pts * frame.time_base) - self.origin
-        return time if self.limit is None or time <= self.limit else self.end
-
-
-class _Grid(_Track):
-    """Frames at any times in, a picture at every n / fps out."""
-
-    def __init__(
-        self, stream: Any, origin: Fraction, limit: float | None, fps: Fraction, size: tuple[int, int] | None
-    ) -> None:
-        super().__init__(stream, origin, limit)
-        stream.thread_type = "AUTO"
-        self.fps = fps
-        self.size = size
-        self.next = 0
-        self.frame: Any = None
-        self.rgb: NDArray[np.uint8] | None = None
-        self.reformatter = VideoReformatter()
-        self.deinterlacer: _Deinterlacer | None = None
-
-    def push(self, frame: Any) -> Iterator[Picture]:
-        if frame.interlaced_frame and self.deinterlacer is None:
-            self.deinterlacer = _Deinterlacer()
-        for ready in self.deinterlacer.push(frame) if self.deinterlacer else (frame,):
-            yield from self._show(ready)
-
-    def finish(self) -> Iterator[Picture]:
-        if self.deinterlacer:
-            for ready in self.deinterlacer.push(None):
-                yield from self._show(ready)
-        yield from self._until(_round(self.end * self.fps))
-
-    def _show(self, frame: Any) -> Iterator[Picture]:
-        time = self.time_of(frame)
-        if self.frame is not None:
-            yield from self._until(_round(time * self.fps))
-        self.start = time if self.start is None else self.start
-        self.frame, self.rgb = frame, None
-        rate = self.stream.average_rate or self.stream.guessed_rate or 25
-        length = frame.duration * frame.time_base if frame.duration else 1 / Fraction(rate)
-        self.end = max(self.end, time + length)
-
-    def _until(self, end: int) -> Iterator[Picture]:
-        while self.next < end:
-            if self.rgb is None:
-                self.rgb = self._convert(self.frame)
-            yield Picture(self.next, self.rgb)
-            self.next += 1
-
-    def _convert(self, frame: Any) -> NDArray[np.uint8]:
-        turns = round(frame.rotation / 90) % 4
-        height, width = self.size or (None, None)
-        if turns % 2:
-            height, width = width, height
-        converted = self.reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA
-        )
-        rgb = np.rot90(converted.to_ndarray(), turns)
-        return np.ascontiguousarray(rgb)
-
-
-class _Deinterlacer:
-    """Makes whole frames of interlaced ones; others pass unchanged."""
-
-    def __init__(self) -> None:
-        self.graph: Any = None
-        self.shape: tuple[int, int, str] | None = None
-
-    def push(self, frame: Any) -> list[Any]:
-        """The frames that are ready; None for the last ones."""
-        ready = []
-        if frame is not None and self.shape != (frame.width, frame.height, frame.format.name):
-            ready = self._drain()
-            self.shape = (frame.width, frame.height, frame.format.name)
-            self.graph = av.filter.Graph()
-            source = self.graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-            )
-            self.graph.link_nodes(
-                source, self.graph.add("bwdif", "mode=send_frame:deint=interlaced"), self.graph.add("buffersink")
-            ).configure()
-        if frame is None:
-            return ready + self._drain()
-        self.graph.push(frame)
-        return ready + self._pull()
-
-    def _drain(self) -> list[Any]:
-        if self.graph is None:
-            return []
-        self.graph.push(None)
-        return self._pull()
-
-    def _pull(self) -> list[Any]:
-        frames = []
-        while True:
-            try:
-                frames.append(self.graph.pull())
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return frames
-
-
-class _Mono(_Track):
-    """Frames of sound at any times in, samples without gaps at one rate out."""
-
-    def __init__(self, stream: Any, origin: Fraction, limit: float | None, sample_rate: int) -> None:
-        super().__init__(stream, origin, limit)
-        self.out_rate = sample_rate
-        self.in_rate = 0
-        self.resampler: Any = None
-        self.position = 0
-        """Samples taken in at `in_rate`, since time zero."""
-        self.written = 0
-        self.waiting: list[NDArray[np.float32]] = []
-
-    def push(self, frame: Any) -> Iterator[Sound]:
-        samples = _mono(frame)
-        if frame.sample_rate != self.in_rate:
-            yield from self._restart(frame.sample_rate)
-        time = self.time_of(frame)
-        gap = _round(time * self.in_rate) - self.position
-        if self.start is None:
-            self.start = max(time, Fraction(0))
-        elif abs(gap) <= JITTER_SECONDS * self.in_rate:
-            gap = 0
-        while gap > 0:  # silence where there is none, at most a second at a time
-            part = min(gap, self.in_rate)
-            yield from self._take(np.zeros(part, np.float32))
-            gap -= part
-        yield from self._take(samples[-gap:] if gap else samples)
-        self.end = Fraction(self.position, self.in_rate)
-
-    def finish(self) -> Iterator[Sound]:
-        if self.resampler is not None:
-            yield from self._resample(last=True)
-
-    def _restart(self, rate: int) -> Iterator[Sound]:
-        yield from self.finish()
-        self.position = _round(Fraction(self.position * rate, self.in_rate)) if self.in_rate else 0
-        self.in_rate = rate
-        self.resampler = soxr.ResampleStream(rate, self.out_rate, 1, dtype="float32")
-
-    def _take(self, samples: NDArray[np.float32]) -> Iterator[Sound]:
-        self.position += len(samples)
-        self.waiting.append(samples)
-        if sum(map(len, self.waiting)) >= self.in_rate // 2:
-            yield from self._resample(last=False)
-
-    def _resample(self, last: bool) -> Iterator[Sound]:
-        samples = np.concatenate([np.zeros(0, np.float32), *self.waiting])
-        self.waiting = []
-        out = self.resampler.resample_chunk(samples, last=last)
-        if len(out):
-            yield Sound(self.written, out)
-            self.written += len(out)
-
-
-def _mono(frame: Any) -> NDArray[np.float32]:
-    """The mean of a frame's channels, in -1..1."""
-    samples = frame.to_ndarray()
-    channels = frame.layout.nb_channels
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, channels).T
-    if samples.dtype.kind in "iu":
-        bits = 8 * samples.dtype.itemsize
-        offset = 2 ** (bits - 1) if samples.dtype.kind == "u" else 0
-        samples = (samples.astype(np.float32) - offset) / np.float32(2 ** (bits - 1))
-    mono: NDArray[np.float32] = np.nan_to_num(samples.mean(axis=0, dtype=np.float32))
-    return mono
-
-
 def _best(container: Any, kind: str) -> Any:
     """FFmpeg's choice of a track; pictures of an album's cover are none."""
     stream = container.streams.best(kind)
@@ -509,12 +305,6 @@ def _rotation(path: Path) -> int:
         except av.error.FFmpegError:
             return 0
         return 0 if frame is None else round(frame.rotation / 90) * 90 % 360
-
-
-def _round(x: Fraction) -> int:
-    """To the nearest whole number, halves away from zero."""
-    n = int(abs(x) + Fraction(1, 2))
-    return n if x >= 0 else -n
 
 
 def _reason(error: Exception) -> str:
