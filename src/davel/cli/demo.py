@@ -16,7 +16,7 @@ SEED = 2056
 
 def demo(
     output: Path = typer.Option(Path("demo"), "-o", "--output", help="Folder for the video and what is found in it."),
-    seed: int = typer.Option(SEED, min=2, help="Another seed is another scene (0 and 1 are for training and testing)."),
+    seed: int = typer.Option(SEED, min=1, help="Another seed is another scene (the model was trained on those of 0)."),
 ) -> None:
     """Render a scene, find its events, and compare them with the truth."""
     from davel.data.annotations import read_annotations
