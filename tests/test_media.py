@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media_files import grey, make_media, tone
@@ -235,15 +236,23 @@ def test_interlaced_frames_are_made_whole(tmp_path):
     assert comb_after < 0.5 * comb_before
 
 
-def test_cover_art_is_not_a_video(tmp_path):
-    path = tmp_path / "a.mkv"
+@pytest.mark.parametrize("cover", [True, False])
+def test_cover_art_is_not_a_video(tmp_path, cover):
+    path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as container:
-        audio = container.add_stream("pcm_s16le", rate=16000, layout="mono")
-        frame = av.AudioFrame.from_ndarray((tone(1, 16000) * 9999).astype(np.int16)[None], format="s16", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = 16000, 0, Fraction(1, 16000)
-        container.mux(audio.encode(frame))
+        audio = container.add_stream("aac", rate=16000, layout="mono")
+        picture = container.add_stream("png", rate=1)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "rgb24"
+        if cover:
+            picture.disposition = Disposition.attached_pic
+        frame = av.VideoFrame.from_ndarray(grey(9), format="rgb24")
+        frame.pts = 0
+        container.mux(picture.encode(frame))
+        sound = av.AudioFrame.from_ndarray(tone(1, 16000)[None], format="fltp", layout="mono")
+        sound.sample_rate, sound.pts, sound.time_base = 16000, 0, Fraction(1, 16000)
+        container.mux(audio.encode(sound))
         container.mux(audio.encode(None))
-    assert probe(path).video is None
+    assert (probe(path).video is None) == cover
 
 
 @pytest.mark.parametrize("missing", ["video", "audio"])
