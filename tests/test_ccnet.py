@@ -90,7 +90,7 @@ def test_features_of_other_sizes_are_refused(model):
 
 @torch.inference_mode()
 @pytest.mark.parametrize(
-    "switch", [{"cmi": False}, {"tcg": False}, {"c2f": False}, {"f2c": False}, {"order": "f2c-c2f"}]
+    "switch", [{"cmi": False}, {"tcg": False}, {"tdm": False}, {"c2f": False}, {"f2c": False}, {"order": "f2c-c2f"}]
 )
 def test_every_part_can_be_switched_off_or_reordered(switch):
     torch.manual_seed(0)
@@ -134,7 +134,7 @@ def test_training_drops_branches_and_evaluation_does_not():
     [
         ({"widht": 3}, "widht: unknown key.*did you mean 'width'"),
         ({"width": "wide"}, "width: input should be a valid integer.*got 'wide'"),
-        ({"name": "detr"}, "name: input should be 'ccnet'"),
+        ({"name": "detr"}, "name: unknown network 'detr': choose from ccnet, unav"),
         ({"max_length": 65}, "max_length must be a multiple of 32"),
         ({"width": 18}, "must be a multiple of num_heads"),
         ({"order": "f2c-c2f", "c2f": False}, "does nothing unless both"),

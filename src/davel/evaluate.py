@@ -13,12 +13,12 @@ from davel.data.dataset import Dataset
 from davel.detection import DecodeSettings, decode
 from davel.events import EventList
 from davel.metrics import THRESHOLDS, average_precision, decoys_reported
-from davel.models import CCNet
+from davel.models import Network
 from davel.windows import run_windows
 
 
 def predict(
-    model: CCNet,
+    model: Network,
     dataset: Dataset,
     settings: DecodeSettings | None = None,
     without: Literal["audio", "visual"] | None = None,

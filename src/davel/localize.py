@@ -18,7 +18,7 @@ from davel.events import EventList
 from davel.features.extract import Features, extract
 from davel.features.spec import FeatureSpec
 from davel.media import Coverage, MediaInfo
-from davel.models import CCNet
+from davel.models import Network
 from davel.weights import ModelInfo, load_model
 from davel.windows import run_windows
 
@@ -92,7 +92,7 @@ class Result:
 class Localizer:
     """A network with all that it takes to run it on media files."""
 
-    def __init__(self, model: CCNet, info: ModelInfo, weights_sha256: str) -> None:
+    def __init__(self, model: Network, info: ModelInfo, weights_sha256: str) -> None:
         self.model = model
         self.info = info
         self.weights_sha256 = weights_sha256

@@ -19,7 +19,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from davel.config import parse
 from davel.data.annotations import Annotations, read_annotations
 from davel.data.dataset import Batch, Dataset, training_batches
 from davel.data.folder import DataConfig
@@ -27,7 +26,7 @@ from davel.detection import Criterion, DecodeSettings
 from davel.errors import ConfigError, printable
 from davel.evaluate import predict, score
 from davel.files import replacing
-from davel.models import CCNet, CCNetConfig, build
+from davel.models import Network, NetworkConfig, build, parse_network
 from davel.models.blocks import Conv, DepthwiseConv
 from davel.weights import ModelInfo, read_checkpoint, save_model
 
@@ -98,7 +97,7 @@ class TrainConfig:
 class Ema:
     """An exponential moving average of a model's weights."""
 
-    def __init__(self, model: CCNet, decay: float) -> None:
+    def __init__(self, model: Network, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
 
@@ -146,7 +145,7 @@ class Progress:
 class Run:
     """A training under way; `state` and `restore` carry all of it."""
 
-    model: CCNet
+    model: Network
     ema: Ema
     criterion: Criterion
     optimizer: torch.optim.Optimizer
@@ -158,7 +157,7 @@ class Run:
     best: float | None = None
 
     @classmethod
-    def start(cls, config: CCNetConfig, recipe: Recipe, steps_per_epoch: int) -> Run:
+    def start(cls, config: NetworkConfig, recipe: Recipe, steps_per_epoch: int) -> Run:
         torch.manual_seed(recipe.seed)
         model = build(config).train()
         return cls(
@@ -302,7 +301,7 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
-def complete(model: dict[str, Any], dataset: Dataset, annotations: Annotations) -> CCNetConfig:
+def complete(model: dict[str, Any], dataset: Dataset, annotations: Annotations) -> NetworkConfig:
     """The network's configuration with what follows from the data; ConfigError where it says something else."""
     derived = {
         "num_classes": len(annotations.labels),
@@ -312,7 +311,7 @@ def complete(model: dict[str, Any], dataset: Dataset, annotations: Annotations) 
     for key, value in derived.items():
         if model.get(key, value) != value:
             raise ConfigError(f"model: {key}: is {value} in the data, leave it out, got {model[key]}")
-    return parse(CCNetConfig, {**model, **derived}, "model")
+    return parse_network({**model, **derived}, "model")
 
 
 def load_data(

@@ -18,11 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from davel.config import parse
 from davel.errors import ConfigError, MissingError, printable
 from davel.features.spec import FeatureSpec
 from davel.files import replacing
-from davel.models import CCNet, CCNetConfig
+from davel.models import Network, NetworkConfig, build, parse_network
 
 SCHEMA = "davel.model/1"
 BUILTIN = Path(__file__).parent / "builtin"
@@ -33,7 +32,7 @@ class ModelInfo:
     """What a model's folder says of it, besides its weights."""
 
     name: str
-    config: CCNetConfig
+    config: NetworkConfig
     features: FeatureSpec
     labels: tuple[str, ...]
     threshold: float
@@ -42,7 +41,7 @@ class ModelInfo:
     """What was measured of it."""
 
 
-def save_model(folder: Path, model: CCNet, info: ModelInfo, dtype: torch.dtype = torch.float32) -> None:
+def save_model(folder: Path, model: Network, info: ModelInfo, dtype: torch.dtype = torch.float32) -> None:
     """Write `model` into `folder`, each file whole or not at all; its weights are stored as `dtype`."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"schema": SCHEMA, **asdict(info)}
@@ -53,7 +52,7 @@ def save_model(folder: Path, model: CCNet, info: ModelInfo, dtype: torch.dtype =
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def load_model(name_or_dir: str | Path) -> tuple[CCNet, ModelInfo, str]:
+def load_model(name_or_dir: str | Path) -> tuple[Network, ModelInfo, str]:
     """A model by its built-in name or its folder: the network, what is known of it, and its weights' sha256.
 
     MissingError if there is none, ConfigError if its files do not fit together.
@@ -66,7 +65,7 @@ def load_model(name_or_dir: str | Path) -> tuple[CCNet, ModelInfo, str]:
             raise ConfigError(f"{printable(path)}: expected schema {SCHEMA!r}, got {content.get('schema')!r}")
         info = ModelInfo(
             name=content["name"],
-            config=parse(CCNetConfig, content["config"], f"{printable(path)}: config"),
+            config=parse_network(content["config"], f"{printable(path)}: config"),
             features=FeatureSpec.from_dict(content["features"]),
             labels=tuple(content["labels"]),
             threshold=float(content["threshold"]),
@@ -90,7 +89,7 @@ def load_model(name_or_dir: str | Path) -> tuple[CCNet, ModelInfo, str]:
         state = {key: x.float() for key, x in load_file(weights).items()}
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{printable(weights)}: cannot read the weights: {error}") from error
-    model = CCNet(info.config)
+    model = build(info.config)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from davel.models.ccnet import MODALITIES, CCNet, Outputs
+from davel.models.network import MODALITIES, Network, Outputs
 
 
 def window_starts(T: int, length: int, unit: int) -> list[int]:
@@ -25,7 +25,7 @@ def window_starts(T: int, length: int, unit: int) -> list[int]:
 
 
 @torch.inference_mode()
-def run_windows(model: CCNet, visual: Tensor, audio: Tensor) -> tuple[Outputs, Tensor]:
+def run_windows(model: Network, visual: Tensor, audio: Tensor) -> tuple[Outputs, Tensor]:
     """(T, Dv), (T, Da) -> the outputs of the whole video as a batch of one, and their mask (1, T)"""
     T = len(visual)
     config = model.config
@@ -55,12 +55,14 @@ def run_windows(model: CCNet, visual: Tensor, audio: Tensor) -> tuple[Outputs, T
         return torch.cat(pieces, dim=1)
 
     levels = range(config.num_levels)
-    gate_levels = levels if config.tcg else range(0)
     return (
         Outputs(
             logits=[join([r.logits[level] for r in results], level) for level in levels],
             offsets=[join([r.offsets[level] for r in results], level) for level in levels],
-            gates={m: [join([r.gates[m][level] for r in results], level) for level in gate_levels] for m in MODALITIES},
+            gates={
+                m: [join([r.gates[m][level] for r in results], level) for level in range(len(results[0].gates[m]))]
+                for m in MODALITIES
+            },
         ),
         mask,
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 from davel.detection.nms import NmsSettings, nms
 from davel.events import EventList
 from davel.features.spec import Timing
-from davel.models.ccnet import Outputs
+from davel.models.network import Outputs
 
 
 @dataclass(frozen=True, kw_only=True)

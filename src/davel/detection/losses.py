@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from davel.data.dataset import Truth
 from davel.detection.targets import assign, points
-from davel.models.ccnet import Outputs
+from davel.models.network import Outputs
 
 
 def focal_loss(logits: Tensor, positive: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:

@@ -5,17 +5,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from davel.models.ccnet import CCNet, CCNetConfig, Outputs
+from davel.models.ccnet import CCNet, CCNetConfig
+from davel.models.network import Network, NetworkConfig, Outputs
 from davel.models.published import from_published
+from davel.models.unav import Unav, UnavConfig
 
-__all__ = ["CCNet", "CCNetConfig", "Outputs", "build", "from_published"]
+__all__ = [
+    "CCNet",
+    "CCNetConfig",
+    "Network",
+    "NetworkConfig",
+    "Outputs",
+    "Unav",
+    "UnavConfig",
+    "build",
+    "from_published",
+    "parse_network",
+]
+
+CONFIGS: dict[str, type[CCNetConfig] | type[UnavConfig]] = {"ccnet": CCNetConfig, "unav": UnavConfig}
 
 
-def build(config: CCNetConfig | Mapping[str, Any]) -> CCNet:
-    """The model that `config` describes, with fresh weights.
+def build(config: NetworkConfig | Mapping[str, Any]) -> Network:
+    """The network that `config` describes, with fresh weights.
 
-    `config` is a CCNetConfig or a mapping with its fields; ConfigError names a key or value that does not fit.
+    `config` is a configuration or a mapping with its fields; ConfigError names a key or value that does not fit.
     """
-    from davel.config import parse
+    config = config if isinstance(config, NetworkConfig) else parse_network(config, "model")
+    if isinstance(config, CCNetConfig):
+        return CCNet(config)
+    assert isinstance(config, UnavConfig)
+    return Unav(config)
 
-    return CCNet(config if isinstance(config, CCNetConfig) else parse(CCNetConfig, config, "model"))
+
+def parse_network(values: Mapping[str, Any], source: str) -> CCNetConfig | UnavConfig:
+    """The configuration with these fields, of the network that `name` says (default: ccnet)."""
+    from davel.config import parse
+    from davel.errors import ConfigError
+
+    name = values.get("name", "ccnet")
+    if name not in CONFIGS:
+        raise ConfigError(f"{source}: name: unknown network {name!r}: choose from {', '.join(CONFIGS)}")
+    return parse(CONFIGS[name], values, source)

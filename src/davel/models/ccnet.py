@@ -9,7 +9,6 @@ Where the paper leaves a choice, the released model's is taken; a released check
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,47 +16,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davel.models.blocks import (
-    Block,
-    Conv,
-    MaskedAttention,
-    count_padding,
-    exclude_padding,
-    linear,
-    masked,
-    max_pool,
-    position_table,
+from davel.models.blocks import Block, Conv, MaskedAttention, count_padding, exclude_padding, linear, max_pool
+from davel.models.network import (
+    MODALITIES,
+    OTHER,
+    ClassDependencies,
+    CrossModalInteraction,
+    Network,
+    NetworkConfig,
+    Outputs,
 )
-
-MODALITIES = ("visual", "audio")
-OTHER = {"visual": "audio", "audio": "visual"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class CCNetConfig:
+class CCNetConfig(NetworkConfig):
     name: Literal["ccnet"] = "ccnet"
-    num_classes: int = 100
-    """Event classes (C)."""
-    visual_dim: int = 2048
-    """Channels of a visual feature: 2048 for I3D (RGB, then flow), 1536 for ONE-PEACE."""
-    audio_dim: int = 128
-    """Channels of an audio feature: 128 for VGGish, 1536 for ONE-PEACE."""
-    max_length: int = 224
-    """Most steps of a video (T): 224 for I3D and VGGish, 256 for ONE-PEACE. A multiple of 2^(levels - 1)."""
-    width: int = 512
-    """Channels of each modality (D in the paper)."""
-    class_width: int = 128
-    """Channels of each class in the temporal dependency modelling (H), and of its blocks' hidden layers."""
-    num_levels: int = 6
-    """Temporal scales (L)."""
-    num_heads: int = 4
-    """Attention heads of the blocks between and within modalities."""
-    drop_path: float = 0.1
-    """Chance that training drops a branch of a block; 0 also leaves out the branches' learned scales."""
     cmi: bool = True
     """Cross-modal interaction: without it, each modality attends to itself in blocks of the same size (Table 3)."""
     tcg: bool = True
     """Temporal consistency gates (Table 3)."""
+    tdm: bool = True
+    """Temporal dependency modelling; without it, C2F and F2C there is no MTGC (Table 2)."""
     c2f: bool = True
     """Coarse-to-fine collaboration (Table 4)."""
     f2c: bool = True
@@ -66,74 +45,32 @@ class CCNetConfig:
     """Which collaboration comes first (Table 4)."""
 
     def __post_init__(self) -> None:
-        for name in ("num_classes", "visual_dim", "audio_dim", "width", "class_width", "num_levels", "num_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        unit = 2 ** (self.num_levels - 1)
-        if self.max_length < unit or self.max_length % unit:
-            raise ValueError(
-                f"max_length must be a multiple of {unit} for {self.num_levels} levels, got {self.max_length}"
-            )
-        if self.width % self.num_heads:
-            raise ValueError(f"width ({self.width}) must be a multiple of num_heads ({self.num_heads})")
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"drop_path must be in [0, 1), got {self.drop_path}")
+        super().__post_init__()
         if self.order != "c2f-f2c" and not (self.c2f and self.f2c):
             raise ValueError(f"order {self.order!r} does nothing unless both c2f and f2c are on")
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """What the decoder says at every step of every level; defined at real steps only.
+class CCNet(Network):
+    config: CCNetConfig
 
-    Step i of level l stands for the time of step i * 2^l of the input.
-    """
-
-    logits: list[Tensor]
-    """Per level (B, Tl, C)."""
-    offsets: list[Tensor]
-    """Per level (B, Tl, C, 2): distance to the event's start and end, in steps of the level."""
-    gates: dict[str, list[Tensor]]
-    """`audio` and `visual`: per level (B, Tl), how much the gate computed from that modality opens the other one.
-    Empty lists where the gates are switched off."""
-
-
-class CCNet(nn.Module):
     def __init__(self, config: CCNetConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.embed = nn.ModuleDict(
-            {"visual": Embedding(config, config.visual_dim), "audio": Embedding(config, config.audio_dim)}
-        )
+        super().__init__(config)
         self.cross_modal_consistency = CrossModalConsistency(config)
         self.coarse_to_fine = CoarseToFine(config) if config.c2f else None
-        self.dependencies = TemporalDependencies(config)
+        self.dependencies = TemporalDependencies(config) if config.tdm else None
         self.fine_to_coarse = FineToCoarse(config) if config.f2c else None
-        self.decoder = Decoder(config)
 
     def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Outputs:
         """(B, T, Dv), (B, T, Da), (B, T) bool -> per level: logits (B, Tl, C), offsets (B, Tl, C, 2), gates (B, Tl).
 
         T is anything up to `max_length`, Tl = ceil(T / 2^l). ValueError if shapes do not fit.
         """
-        T = self._check(visual, audio, mask)
-        length = self.running_length(T)
-        mask = F.pad(mask, (0, length - T))
-        inputs = {"visual": visual, "audio": audio}
-        inputs = {m: F.pad(x.masked_fill(~mask[:, :T, None], 0), (0, 0, 0, length - T)) for m, x in inputs.items()}
-        masks = [mask[:, :: 2**level] for level in range(self.config.num_levels)]
-
-        streams = {m: self.embed[m](inputs[m], mask) for m in MODALITIES}
+        inputs, masks = self.pad(visual, audio, mask)
+        streams = {m: self.embed[m](inputs[m], masks[0]) for m in MODALITIES}
         pyramid, gates = self.cross_modal_consistency(streams, masks)
         pyramid = self.collaborate(pyramid, masks)
         logits, offsets = self.decoder(pyramid, masks)
-
-        steps = [math.ceil(T / 2**level) for level in range(self.config.num_levels)]
-        return Outputs(
-            logits=[x[:, :n] for x, n in zip(logits, steps, strict=True)],
-            offsets=[x[:, :n] for x, n in zip(offsets, steps, strict=True)],
-            gates={m: [x[:, :n] for x, n in zip(gates[m], steps, strict=False)] for m in MODALITIES},
-        )
+        return self.crop(Outputs(logits, offsets, gates), T=mask.shape[1])
 
     def collaborate(self, pyramid: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
         """MTGC, multi-temporal granularity collaboration: per level (B, Tl, 2D) -> (B, Tl, 2D)"""
@@ -142,49 +79,6 @@ class CCNet(nn.Module):
             if module is not None:
                 pyramid = module(pyramid, masks)
         return pyramid
-
-    def running_length(self, T: int) -> int:
-        """The steps that a batch of T steps is run at: as at `max_length`, to the last bit of what is defined.
-
-        At every level one step of padding is felt by the last real step, further ones never are.
-        """
-        unit = 1 << (self.config.num_levels - 1)
-        return min(unit * (math.ceil(T / unit) + 1), self.config.max_length)
-
-    def _check(self, visual: Tensor, audio: Tensor, mask: Tensor) -> int:
-        config = self.config
-        B, T = mask.shape
-        if visual.shape != (B, T, config.visual_dim) or audio.shape != (B, T, config.audio_dim):
-            raise ValueError(
-                f"for a mask of {(B, T)}, expected visual {(B, T, config.visual_dim)} and audio "
-                f"{(B, T, config.audio_dim)}, got {tuple(visual.shape)} and {tuple(audio.shape)}"
-            )
-        if not 1 <= T <= config.max_length:
-            raise ValueError(f"this model takes 1 to {config.max_length} steps, got {T}: cut the video into windows")
-        return T
-
-
-class Embedding(nn.Module):
-    """Unimodal embedding: two convolutions, positions, two blocks of self-attention."""
-
-    positions: Tensor
-
-    def __init__(self, config: CCNetConfig, in_channels: int) -> None:
-        super().__init__()
-        D = config.width
-        self.convs = nn.ModuleList([Conv(in_channels, D), Conv(D, D)])
-        self.norms = nn.ModuleList([nn.LayerNorm(D), nn.LayerNorm(D)])
-        self.blocks = nn.ModuleList([Block(D, config.num_heads, drop_path=config.drop_path) for _ in range(2)])
-        self.register_buffer("positions", position_table(config.max_length, D), persistent=False)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, in), (B, T) -> (B, T, D)"""
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(conv(x, mask)).relu()
-        x = x + masked(self.positions[: x.shape[1]].expand_as(x), mask)
-        for block in self.blocks:
-            x = block(x, x, mask)
-        return x
 
 
 class CrossModalConsistency(nn.Module):
@@ -211,7 +105,7 @@ class ConsistencyLevel(nn.Module):
 
     def __init__(self, config: CCNetConfig, level: int) -> None:
         super().__init__()
-        self.interaction = CrossModalInteraction(config, level)
+        self.interaction = CrossModalInteraction(config, level, config.cmi)
         self.gates = nn.ModuleDict({m: TemporalConsistencyGate(config, level) for m in MODALITIES if config.tcg})
 
     def forward(
@@ -223,19 +117,6 @@ class ConsistencyLevel(nn.Module):
         if gates:
             y = {m: y[m] + gates[OTHER[m]][..., None] * y[m] for m in MODALITIES}
         return y, gates
-
-
-class CrossModalInteraction(nn.ModuleDict):
-    """CMI: each modality asks the other and adds the answer to itself; switched off, it asks itself."""
-
-    def __init__(self, config: CCNetConfig, level: int) -> None:
-        D, heads, stride = config.width, config.num_heads, 1 if level == 0 else 2
-        super().__init__({m: Block(D, heads, stride=stride, drop_path=config.drop_path) for m in MODALITIES})
-        self.cmi = config.cmi
-
-    def forward(self, x: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
-        """Per modality (B, T, D) -> (B, Tl, D)"""
-        return {m: self[m](x[m], x[OTHER[m]] if self.cmi else x[m], mask) for m in MODALITIES}
 
 
 class TemporalConsistencyGate(nn.Module):
@@ -288,37 +169,20 @@ class Stretch(nn.Linear):
         return F.linear(x.mT, self.weight[:num_steps, : x.shape[1]], self.bias[:num_steps]).relu().mT
 
 
-class TemporalDependencies(nn.Module):
-    """TDM: every class gets H channels of its own, which look along time and across the classes of a step."""
+class TemporalDependencies(ClassDependencies):
+    """TDM: the dependencies along time and across classes, of classes that are told the whole course of their level."""
 
     def __init__(self, config: CCNetConfig) -> None:
-        super().__init__()
-        D, C, H = 2 * config.width, config.num_classes, config.class_width
-        self.C = C
+        super().__init__(config)
+        C, H = config.num_classes, config.class_width
         lengths = [config.max_length // 2**level for level in range(config.num_levels)]
-        self.expand = Conv(D, C * H)
-        self.press = Conv(D, H)
+        self.press = Conv(2 * config.width, H)
         self.context = nn.ModuleList(LevelContext(T, C, H, config.drop_path) for T in lengths)
-        self.temporal = Block(H, 1, hidden=H, drop_path=config.drop_path)
-        self.cooccurrence = Block(H, 1, hidden=H, drop_path=config.drop_path)
-        self.squeeze = Conv(C * H, D)
 
-    def forward(self, pyramid: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
-        """Per level (B, Tl, 2D) -> (B, Tl, 2D)"""
-        return [self.depend(level, x, mask) for level, (x, mask) in enumerate(zip(pyramid, masks, strict=True))]
-
-    def depend(self, level: int, x: Tensor, mask: Tensor) -> Tensor:
-        B, T = mask.shape
-        x_classes = self.expand(x, mask).relu().unflatten(-1, (self.C, -1))  # (B, T, C, H)
-        x_classes = x_classes + self.context[level](self.press(x, mask).relu().mT)
-        folded, folded_mask = fold_classes(x_classes.transpose(1, 2), mask)
-        along_time = self.temporal(folded, folded, folded_mask)  # (B * C, T, H)
-        along_time = along_time.unflatten(0, (B, self.C)).transpose(1, 2)  # (B, T, C, H)
-        steps = x_classes.flatten(0, 1)  # (B * T, C, H)
-        across_classes = self.cooccurrence(steps, steps).unflatten(0, (B, T))  # (B, T, C, H)
-        joined = along_time + across_classes * mask[..., None, None]
-        related: Tensor = self.squeeze(joined.flatten(2), mask)
-        return related
+    def classes(self, level: int, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, 2D), (B, T) -> (B, T, C, H)"""
+        context: Tensor = self.context[level](self.press(x, mask).relu().mT)
+        return super().classes(level, x, mask) + context
 
 
 class LevelContext(nn.Module):
@@ -347,12 +211,6 @@ class LevelContext(nn.Module):
         return y.reshape(B, C, -1, T).permute(0, 3, 1, 2)
 
 
-def fold_classes(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, C, T, H), (B, T) -> (B*C, T, H), (B*C, T)"""
-    B, C, T, _ = x.shape
-    return x.flatten(0, 1), mask[:, None].expand(B, C, T).flatten(0, 1)
-
-
 class FineToCoarse(nn.Module):
     """F2C: every level but the finest attends to the one below it, pooled to its length."""
 
@@ -368,45 +226,3 @@ class FineToCoarse(nn.Module):
         for block, coarse, mask in zip(self.blocks, pyramid[1:], masks[1:], strict=True):
             refined.append(coarse + block(max_pool(refined[-1]), coarse, mask))
         return refined
-
-
-class Decoder(nn.Module):
-    """At every step of every level: a logit per class, and per class the distances to the event's start and end."""
-
-    def __init__(self, config: CCNetConfig) -> None:
-        super().__init__()
-        self.classify = Head(config, config.num_classes)
-        self.regress = Head(config, 2 * config.num_classes)
-        self.scales = nn.Parameter(torch.ones(config.num_levels))
-        self.classify.start_at(-math.log(99))  # every class starts at a probability of 1 %
-
-    def forward(self, pyramid: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level (B, Tl, 2D) -> logits (B, Tl, C), offsets (B, Tl, C, 2)"""
-        logits = [self.classify(x, mask) for x, mask in zip(pyramid, masks, strict=True)]
-        offsets = [
-            (self.regress(x, mask) * scale).relu().unflatten(-1, (-1, 2))
-            for x, mask, scale in zip(pyramid, masks, self.scales, strict=True)
-        ]
-        return logits, offsets
-
-
-class Head(nn.Module):
-    """Three convolutions over time, shared by all levels."""
-
-    def __init__(self, config: CCNetConfig, out_channels: int) -> None:
-        super().__init__()
-        D = config.width
-        self.convs = nn.ModuleList([Conv(2 * D, D), Conv(D, D)])
-        self.norms = nn.ModuleList([nn.LayerNorm(D), nn.LayerNorm(D)])
-        self.out = Conv(D, out_channels, bias=True)
-
-    def start_at(self, value: float) -> None:
-        assert self.out.bias is not None
-        nn.init.constant_(self.out.bias, value)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, 2D), (B, T) -> (B, T, out)"""
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(conv(x, mask)).relu()
-        y: Tensor = self.out(x, mask)
-        return y

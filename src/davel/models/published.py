@@ -15,12 +15,12 @@ from torch import Tensor
 
 from davel.errors import ConfigError
 from davel.models.ccnet import CCNet, CCNetConfig
+from davel.models.unav import Unav, UnavConfig
+
+Names = list[tuple[str, str | Callable[[re.Match[str]], str]]]
 
 # Ours -> released, applied in order to a parameter's full name.
-_CCNET_NAMES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
-    (r"^embed\.(visual|audio)\.convs\.(\d)\.", lambda m: f"backbone.embd_{m[1][0].upper()}.{m[2]}.conv."),
-    (r"^embed\.(visual|audio)\.norms\.", lambda m: f"backbone.embd_norm_{m[1][0].upper()}."),
-    (r"^embed\.(visual|audio)\.blocks\.", lambda m: f"backbone.self_att_{m[1][0].upper()}."),
+_CCNET: Names = [
     (r"^cross_modal_consistency\.levels\.0\.interaction\.(\w+)\.", lambda m: f"backbone.ori_CMI_{m[1].title()}."),
     (
         r"^cross_modal_consistency\.levels\.(\d+)\.interaction\.(\w+)\.",
@@ -30,14 +30,26 @@ _CCNET_NAMES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"^cross_modal_consistency\.levels\.(\d+)\.gates\.(\w+)\.", r"backbone.\2_TCG.\1."),
     (r"^coarse_to_fine\.stretch\.", "MTGC_block.C2F_linear."),
     (r"^coarse_to_fine\.block\.", "MTGC_block.C2F_attention."),
-    (r"^dependencies\.expand\.", "MTGC_block.feature_expand.conv."),
     (r"^dependencies\.press\.", "MTGC_block.feature_tem_press.conv."),
-    (r"^dependencies\.squeeze\.", "MTGC_block.feature_squeeze.conv."),
     (r"^dependencies\.context\.(\d+)\.block\.", r"MTGC_block.channel_att.\1."),
     (r"^dependencies\.context\.(\d+)\.linear\.", r"MTGC_block.feature_tem_block.\1."),
-    (r"^dependencies\.temporal\.", "MTGC_block.temporal_branch."),
-    (r"^dependencies\.cooccurrence\.", "MTGC_block.cooccur_branch."),
+    (r"^dependencies\.", "MTGC_block."),
     (r"^fine_to_coarse\.blocks\.", "MTGC_block.F2C_attention_block."),
+]
+_PAIR = {"visual": "Va", "audio": "Av"}  # whose keys and values, then whose queries
+_UNAV: Names = [
+    (r"^interactions\.0\.(\w+)\.", lambda m: f"backbone.ori_cross_att_{_PAIR[m[1]]}."),
+    (r"^interactions\.(\d+)\.(\w+)\.", lambda m: f"backbone.cross_att_{_PAIR[m[2]]}.{int(m[1]) - 1}."),
+    (r"^dependencies\.", "dependency_block."),
+]
+_COMMON: Names = [
+    (r"^embed\.(visual|audio)\.convs\.(\d)\.", lambda m: f"backbone.embd_{m[1][0].upper()}.{m[2]}.conv."),
+    (r"^embed\.(visual|audio)\.norms\.", lambda m: f"backbone.embd_norm_{m[1][0].upper()}."),
+    (r"^embed\.(visual|audio)\.blocks\.", lambda m: f"backbone.self_att_{m[1][0].upper()}."),
+    (r"^(\w+_block)\.expand\.", r"\1.feature_expand.conv."),
+    (r"^(\w+_block)\.squeeze\.", r"\1.feature_squeeze.conv."),
+    (r"^(\w+_block)\.temporal\.", r"\1.temporal_branch."),
+    (r"^(\w+_block)\.cooccurrence\.", r"\1.cooccur_branch."),
     (r"^decoder\.classify\.convs\.(\d)\.", r"cls_head.head.\1.conv."),
     (r"^decoder\.classify\.norms\.", "cls_head.norm."),
     (r"^decoder\.classify\.out\.", "cls_head.cls_head.conv."),
@@ -57,39 +69,41 @@ _CCNET_NAMES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.drop_attention\.", ".drop_path_attn."),
     (r"\.drop_mlp\.", ".drop_path_mlp."),
 ]
+NAMES: dict[str, Names] = {"ccnet": _CCNET + _COMMON, "unav": _UNAV + _COMMON}
 
 
-def from_published(checkpoint: Mapping[str, Any], name: str = "ccnet") -> CCNet:
-    """A model of ours with the weights of a released checkpoint; all sizes are read from its tensors.
+def from_published(checkpoint: Mapping[str, Any], max_length: int | None = None) -> CCNet | Unav:
+    """A model of ours with the weights of a released checkpoint; its kind and sizes are read from its tensors.
 
     `checkpoint` is a state dict, or holds one as `state_dict_ema` (taken first) or `state_dict`; a leading `module.`
-    of names is dropped. ConfigError if a tensor is missing, left over or of a shape that does not fit.
+    of names is dropped. `max_length` is needed for `unav` only, whose weights do not tell it (default: the released
+    224). ConfigError if a tensor is missing, left over or of a shape that does not fit.
     """
-    if name != "ccnet":
-        raise ConfigError(f"no released checkpoints are known for the model {name!r}: expected 'ccnet'")
     tensors = _tensors(checkpoint)
-    config = _ccnet_config(tensors)
-    model = CCNet(config)
+    kind = "unav" if any(key.startswith("dependency_block.") for key in tensors) else "ccnet"
+    if kind == "ccnet" and max_length is not None:
+        raise ConfigError("max_length follows from the weights of a ccnet checkpoint: leave it out")
+    model = CCNet(_ccnet_config(tensors)) if kind == "ccnet" else Unav(_unav_config(tensors, max_length or 224))
     state = {}
     for ours, parameter in model.state_dict().items():
         if ours == "decoder.scales":
-            levels = [f"reg_head.scale.{level}.scale" for level in range(config.num_levels)]
+            levels = [f"reg_head.scale.{level}.scale" for level in range(model.config.num_levels)]
             state[ours] = torch.stack([_take(tensors, key).reshape(()) for key in levels])
             continue
-        theirs = published_name(ours)
+        theirs = published_name(ours, kind)
         if ".drop_path_" in theirs and theirs not in tensors:
             state[ours] = torch.ones_like(parameter)  # a block that was released without the scale
             continue
         state[ours] = _reshape(_take(tensors, theirs), parameter.shape, theirs)
     if tensors:
-        raise ConfigError(f"not a released ccnet checkpoint: {len(tensors)} unknown tensors, first {min(tensors)!r}")
+        raise ConfigError(f"not a released {kind} checkpoint: {len(tensors)} unknown tensors, first {min(tensors)!r}")
     model.load_state_dict(state)
     return model.eval()
 
 
-def published_name(name: str) -> str:
+def published_name(name: str, kind: str = "ccnet") -> str:
     """The released name of a parameter of ours."""
-    for pattern, replacement in _CCNET_NAMES:
+    for pattern, replacement in NAMES[kind]:
         name = re.sub(pattern, replacement, name)
     return name
 
@@ -101,22 +115,39 @@ def _tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def _ccnet_config(tensors: Mapping[str, Tensor]) -> CCNetConfig:
-    def shape(key: str) -> torch.Size:
-        if key not in tensors:
-            raise ConfigError(f"not a released ccnet checkpoint: {key!r} is missing")
-        return tensors[key].shape
+def _shape(tensors: Mapping[str, Tensor], key: str) -> torch.Size:
+    if key not in tensors:
+        raise ConfigError(f"not a released checkpoint: {key!r} is missing")
+    return tensors[key].shape
 
-    width, visual_dim, _ = shape("backbone.embd_V.0.conv.weight")
+
+def _common_fields(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    width, visual_dim, _ = _shape(tensors, "backbone.embd_V.0.conv.weight")
+    return {
+        "num_classes": _shape(tensors, "cls_head.cls_head.conv.weight")[0],
+        "visual_dim": visual_dim,
+        "audio_dim": _shape(tensors, "backbone.embd_A.0.conv.weight")[1],
+        "width": width,
+        "drop_path": 0.1 if any(".drop_path_" in key for key in tensors) else 0.0,
+    }
+
+
+def _ccnet_config(tensors: Mapping[str, Tensor]) -> CCNetConfig:
     return CCNetConfig(
-        num_classes=shape("cls_head.cls_head.conv.weight")[0],
-        visual_dim=visual_dim,
-        audio_dim=shape("backbone.embd_A.0.conv.weight")[1],
-        max_length=shape("MTGC_block.feature_tem_block.0.weight")[1],
-        width=width,
-        class_width=shape("MTGC_block.feature_tem_press.conv.weight")[0],
+        **_common_fields(tensors),
+        max_length=_shape(tensors, "MTGC_block.feature_tem_block.0.weight")[1],
+        class_width=_shape(tensors, "MTGC_block.feature_tem_press.conv.weight")[0],
         num_levels=sum(bool(re.fullmatch(r"MTGC_block\.feature_tem_block\.\d+\.weight", key)) for key in tensors),
-        drop_path=0.1 if any(".drop_path_" in key for key in tensors) else 0.0,
+    )
+
+
+def _unav_config(tensors: Mapping[str, Tensor], max_length: int) -> UnavConfig:
+    fields = _common_fields(tensors)
+    return UnavConfig(
+        **fields,
+        max_length=max_length,
+        class_width=_shape(tensors, "dependency_block.feature_expand.conv.weight")[0] // fields["num_classes"],
+        num_levels=sum(bool(re.fullmatch(r"reg_head\.scale\.\d+\.scale", key)) for key in tensors),
     )
 
 
@@ -124,7 +155,7 @@ def _take(tensors: dict[str, Tensor], key: str) -> Tensor:
     try:
         return tensors.pop(key)
     except KeyError:
-        raise ConfigError(f"not a released ccnet checkpoint: {key!r} is missing") from None
+        raise ConfigError(f"not a released checkpoint: {key!r} is missing") from None
 
 
 def _reshape(theirs: Tensor, shape: torch.Size, key: str) -> Tensor:
@@ -140,7 +171,5 @@ def _reshape(theirs: Tensor, shape: torch.Size, key: str) -> Tensor:
     elif theirs.dim() == 3:
         ours = theirs.squeeze(2)
     if ours.shape != shape:
-        raise ConfigError(
-            f"not a released ccnet checkpoint: {key!r} has a shape that does not fit, {tuple(theirs.shape)}"
-        )
+        raise ConfigError(f"not a released checkpoint: {key!r} has a shape that does not fit, {tuple(theirs.shape)}")
     return ours.float().contiguous()
