@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from davel.errors import ConfigError, printable
 from davel.events import Event, EventList
+from davel.files import replacing
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,55 @@ class Annotations:
             known = sorted({video.subset for video in self.videos.values()})
             raise ConfigError(f"no videos in the subset {name!r}: the annotations have {', '.join(known) or 'none'}")
         return chosen
+
+    def limited(self, num_classes: int | None = None, num_videos: int | None = None) -> Annotations:
+        """Only the classes with most events, and the first `num_videos` for training that have some of them, with a
+        third as many of every other subset.
+
+        Events of other classes go, and so do all videos without one that is left, if classes are left out.
+        """
+        labels, videos = self.labels, dict(self.videos)
+        if num_classes is not None and num_classes < len(labels):
+            counts = sum(np.bincount(v.events.label_ids, minlength=len(labels)) for v in videos.values())
+            kept = np.sort(np.argsort(-np.asarray(counts), kind="stable")[:num_classes])
+            labels = tuple(labels[c] for c in kept)
+            videos = {key: _relabelled(video, labels) for key, video in videos.items()}
+            videos = {key: video for key, video in videos.items() if len(video.events)}
+        if num_videos is not None:
+            by_subset: dict[str, list[str]] = {}
+            for key, video in videos.items():
+                by_subset.setdefault(video.subset, []).append(key)
+            most = {subset: num_videos if subset == "train" else -(-num_videos // 3) for subset in by_subset}
+            chosen = {key for subset, keys in by_subset.items() for key in keys[: most[subset]]}
+            videos = {key: video for key, video in videos.items() if key in chosen}
+        return Annotations(labels, videos)
+
+
+def _relabelled(video: AnnotatedVideo, labels: tuple[str, ...]) -> AnnotatedVideo:
+    """The video with only the events of the given classes, numbered anew."""
+
+    def relabel(events: EventList) -> EventList:
+        return EventList.of([e for e in events if e.label in labels], labels)
+
+    return replace(video, events=relabel(video.events), decoys=relabel(video.decoys))
+
+
+def write_annotations(path: Path, annotations: Annotations) -> None:
+    """Write a file that `read_annotations` reads."""
+
+    def plain(events: EventList) -> list[dict[str, Any]]:
+        return [
+            {"segment": [round(e.start, 6), round(e.end, 6)], "label": e.label, "label_id": int(c)}
+            for e, c in zip(events, events.label_ids, strict=True)
+        ]
+
+    database = {}
+    for key, video in annotations.videos.items():
+        entry = {"duration": video.duration, "subset": video.subset, "annotations": plain(video.events)}
+        database[key] = entry | ({"decoys": plain(video.decoys)} if video.decoys else {})
+    content = {"version": "davel", "labels": annotations.labels, "database": database}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def read_annotations(path: Path) -> Annotations:

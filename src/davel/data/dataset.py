@@ -80,6 +80,8 @@ class Dataset:
     read: Callable[[str], tuple[Floats, Floats]]
     """A video's visual (T, Dv) and audio (T, Da) features, by id."""
     spec: FeatureSpec
+    origin: str | None = None
+    """What must be said wherever a figure on this data is printed, e.g. that its features are simulated."""
 
     def __len__(self) -> int:
         return len(self.videos)

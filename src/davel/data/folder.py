@@ -7,12 +7,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from davel.data.annotations import AnnotatedVideo
+from davel.data.annotations import AnnotatedVideo, Annotations, read_annotations
 from davel.data.dataset import Dataset
+from davel.data.simulate import MARKER, Simulation
+from davel.data.unav100 import LAYOUTS, Kind, join, load_stream
 from davel.errors import ConfigError, printable
 from davel.features import store
 from davel.features.extract import spec_of
@@ -35,21 +38,39 @@ class DataConfig:
     """Where these are kept; by default `features` beside the videos' folder."""
     features: Path | None = None
     """Instead of videos, a folder of features that were extracted before."""
+    kind: Literal["davel", "i3d-vggish", "one-peace"] = "davel"
+    """How these are stored: in davel's files, or as UnAV-100's `.npy`."""
+    skip_broken: bool = False
+    """Leave out videos whose features are missing or broken, instead of refusing to train."""
     train: str = "train"
     """The subset to train on."""
     validation: str = "validation"
     """The subset whose average mAP chooses the epoch."""
+    classes: int | None = None
+    """Only so many classes, those with most events."""
+    limit: int | None = None
+    """Only so many videos for training, and a third as many of the other subsets."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes that extract features."""
+    """Processes that extract features, or threads that read them."""
 
     def __post_init__(self) -> None:
         if (self.videos is None) == (self.features is None):
             raise ValueError("name either `videos` or `features`")
         if self.features is not None and self.cache is not None:
             raise ValueError("`cache` is for features that are made of `videos`: leave it out")
+        if self.features is None and self.kind != "davel":
+            raise ValueError("`kind` is for `features`: leave it out")
+        if any(n is not None and n < 1 for n in (self.classes, self.limit)) or self.workers < 1:
+            raise ValueError("classes, limit and workers must be at least 1")
+
+    def annotated(self) -> Annotations:
+        """The annotations, as far as they are asked for."""
+        return read_annotations(self.annotations).limited(self.classes, self.limit)
 
     def open(self, videos: Mapping[str, AnnotatedVideo], progress: Callable[[int, int], None] | None) -> Dataset:
         """The features of annotated videos; those that are not there yet are extracted."""
+        if self.features is not None and self.kind != "davel":
+            return open_unav100(videos, self.features, self.kind, self.annotations)
         if self.features is not None:
             return open_features(videos, self.features)
         assert self.videos is not None
@@ -83,6 +104,27 @@ def open_features(videos: Mapping[str, AnnotatedVideo], folder: Path) -> Dataset
     files, problems = _find(videos, folder, lambda path: KEPT.sub("", path.name) if path.suffix == SUFFIX else "")
     _complain(folder, problems)
     return _dataset(videos, files, store.load(next(iter(files.values()))).spec)
+
+
+def open_unav100(videos: Mapping[str, AnnotatedVideo], folder: Path, kind: Kind, annotations: Path) -> Dataset:
+    """The given videos' features in UnAV-100's files, or simulated ones.
+
+    `annotations` are what simulated features are drawn for. ConfigError if the folder holds another kind.
+    """
+    layout = LAYOUTS[kind]
+    if not folder.is_dir():
+        raise ConfigError(f"{printable(folder)}: there is no such folder")
+    simulation = Simulation.read(folder) if (folder / MARKER).is_file() else None
+    if simulation and simulation.features != kind:
+        raise ConfigError(f"{printable(folder)}: holds simulated {simulation.features} features, not {kind}")
+    drawn = read_annotations(annotations).videos if simulation and simulation.lazy else None
+
+    def read(key: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if simulation and drawn:
+            return simulation.draw(drawn[key])
+        return join({stream: load_stream(folder, layout, key, stream) for stream in layout.streams}, layout)
+
+    return Dataset(videos, read, layout.spec, origin=simulation.origin if simulation else None)
 
 
 def _find(

@@ -87,3 +87,32 @@ class FeatureSpec:
         ]
         if differences:
             raise ConfigError(f"features do not fit: {'; '.join(differences)}: extract them again with one extractor")
+
+
+I3D_VGGISH = FeatureSpec(
+    name="i3d-vggish",
+    version=1,
+    fps=25.0,
+    window=24,
+    stride=8,
+    sample_rate=16000,
+    audio_window_seconds=0.96,
+    audio_stride_seconds=0.32,
+    visual_dim=2048,
+    audio_dim=128,
+)
+"""Two-stream I3D (RGB, then flow) and VGGish, as UnAV-100 was published."""
+
+ONE_PEACE = FeatureSpec(
+    name="one-peace",
+    version=1,
+    fps=16.0,
+    window=16,
+    stride=4,
+    sample_rate=16000,
+    audio_window_seconds=1.0,
+    audio_stride_seconds=0.25,
+    visual_dim=1536,
+    audio_dim=1536,
+)
+"""ONE-PEACE's visual encoder, fine-tuned on Kinetics-400, and its audio encoder."""

@@ -197,7 +197,7 @@ class ClassDependencies(nn.Module):
     def classes(self, level: int, x: Tensor, mask: Tensor) -> Tensor:
         """What each class sees of a level: (B, T, 2D), (B, T) -> (B, T, C, H)"""
         own: Tensor = self.expand(x, mask).relu()
-        return own.unflatten(-1, (self.C, -1))
+        return own.view(*mask.shape, self.C, -1)
 
     def depend(self, level: int, x: Tensor, mask: Tensor) -> Tensor:
         """One level: (B, T, 2D), (B, T) -> (B, T, 2D)"""

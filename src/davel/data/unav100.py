@@ -1,0 +1,95 @@
+"""UnAV-100's feature files: one `.npy` per video and stream in one folder.
+
+Shapes: T steps, D channels. The streams of a video may differ in length; what only some of them have is cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from davel.errors import ConfigError, printable
+from davel.features.spec import I3D_VGGISH, ONE_PEACE, FeatureSpec
+
+Array = NDArray[np.float32]
+Kind = Literal["i3d-vggish", "one-peace"]
+ANNOTATIONS = Path("annotations", "unav100_annotations.json")
+FEATURES = Path("av_features")
+"""Where a data set in UnAV-100's layout keeps them."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which files hold the features of a video, as UnAV-100 names them."""
+
+    spec: FeatureSpec
+    visual: dict[str, int]
+    """What follows the video's id in a file's name, and its channels: joined in this order."""
+    audio: dict[str, int]
+
+    @property
+    def streams(self) -> dict[str, int]:
+        return self.visual | self.audio
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Channels by modality."""
+        return {"visual": self.spec.visual_dim, "audio": self.spec.audio_dim}
+
+    def path(self, folder: Path, key: str, stream: str) -> Path:
+        return folder / f"{key}_{stream}.npy"
+
+
+LAYOUTS: dict[Kind, Layout] = {
+    "i3d-vggish": Layout(I3D_VGGISH, visual={"rgb": 1024, "flow": 1024}, audio={"vggish": 128}),
+    "one-peace": Layout(ONE_PEACE, visual={"one_peace_video_finetune": 1536}, audio={"one_peace_audio": 1536}),
+}
+
+
+def find_kind(folder: Path) -> Kind:
+    """The kind of features in a folder; ConfigError if there is none, or more than one."""
+    if not folder.is_dir():
+        raise ConfigError(f"{printable(folder)}: there is no such folder")
+    endings = {path.name.rpartition("_")[2] for path in folder.glob("*.npy")}
+    found: list[Kind] = [
+        kind for kind, layout in LAYOUTS.items() if endings & {f"{s.rpartition('_')[2]}.npy" for s in layout.streams}
+    ]
+    if len(found) != 1:
+        what = " and ".join(found) if found else "no .npy files of UnAV-100's names"
+        raise ConfigError(f"{printable(folder)}: holds {what}: choose one of {', '.join(LAYOUTS)}")
+    return found[0]
+
+
+def load_stream(folder: Path, layout: Layout, key: str, stream: str) -> Array:
+    """One file: (T, D). ConfigError if it is missing, unreadable, of another shape or type, empty, or not finite."""
+    path = layout.path(folder, key, stream)
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise ConfigError(f"{printable(path.name)}: is missing") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError(f"{printable(path.name)}: is not a whole .npy file of numbers") from error
+    channels = layout.streams[stream]
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[1] != channels:
+        raise ConfigError(f"{printable(path.name)}: expected (steps, {channels}), got {getattr(array, 'shape', '?')}")
+    if array.dtype.kind != "f":
+        raise ConfigError(f"{printable(path.name)}: expected floating-point numbers, got {array.dtype}")
+    if len(array) == 0:
+        raise ConfigError(f"{printable(path.name)}: has no steps")
+    if not np.isfinite(array).all():
+        raise ConfigError(f"{printable(path.name)}: {int((~np.isfinite(array)).sum())} values are NaN or infinite")
+    return array.astype(np.float32, copy=False)
+
+
+def join(streams: Mapping[str, Array], layout: Layout) -> tuple[Array, Array]:
+    """The streams of a video, cut to the shortest: visual (T, Dv), audio (T, Da)"""
+    T = min(len(array) for array in streams.values())
+    visual, audio = (
+        np.concatenate([streams[stream][:T] for stream in part], axis=1) for part in (layout.visual, layout.audio)
+    )
+    return visual, audio
