@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from davel.detection import Criterion, DecodeSettings, NmsSettings, Truth, assign, decode, nms, points
-from davel.detection.losses import distance_iou_loss, focal_loss
+from davel.detection.losses import distance_iou_loss, focal_loss, iou_loss
 from davel.models import Outputs
 
 NMS_NAMES = {
@@ -169,11 +169,30 @@ def test_candidates_below_the_least_score_or_length_are_dropped():
     assert not decode(*arguments, DecodeSettings(min_length=6.0))[0]
 
 
-def test_the_running_count_moves_in_training_only():
-    criterion = Criterion(initial_positive=100.0)
+def test_the_running_count_moves_when_it_is_told_and_divides_the_losses():
+    criterion = Criterion(initial_positive=100.0, ranges=((0, 4), (4, 8)))
     outputs, mask = outputs_for((4, 9), 2), torch.ones(1, 32, dtype=torch.bool)
-    criterion.eval()(outputs, mask, one_event(4, 9, 2))
+    targets = criterion.targets(mask, one_event(4, 9, 2), outputs.logits[0].shape[-1])
+    before = criterion(outputs, mask, targets)
     assert criterion.num_positive == 100
-    criterion.train()(outputs, mask, one_event(4, 9, 2))
-    assert 90 < criterion.num_positive < 100
+    criterion.update(torch.tensor(200))
+    assert criterion.num_positive == pytest.approx(110)
     assert criterion.state_dict()["num_positive"] == criterion.num_positive
+    for name, loss in criterion(outputs, mask, targets).items():
+        assert loss == pytest.approx(before[name] * 100 / 110)
+    criterion.update(torch.tensor(0))
+    assert criterion.num_positive == pytest.approx(99.1)
+
+
+def test_nothing_is_positive_at_padding():
+    targets = Criterion().targets(torch.arange(32)[None] < 6, one_event(2, 20, 0), 3)
+    position, _ = points(32, 6)
+    assert targets.num_positive > 0
+    assert position[targets.classes[0].any(-1)].max() < 6
+
+
+def test_the_papers_boundary_loss_leaves_out_the_distance_of_the_centres():
+    predicted, target = torch.tensor([2.0, 4.0]), torch.tensor([3.0, 3.0])
+    assert iou_loss(predicted, target) == pytest.approx(1 - 5 / 7)
+    assert distance_iou_loss(predicted, target) == pytest.approx(1 - 5 / 7 + (1 / 7) ** 2)
+    assert iou_loss(target, target) == 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,10 +72,31 @@ def _walk(node: yaml.Node, at: tuple[Any, ...], lines: Lines, path: Path) -> Non
             _walk(value, (*at, i), lines, path)
 
 
-def load_config(cls: type[T], path: Path) -> T:
-    """The configuration in a YAML file. ConfigError names `file:line: key`, what is wrong, and what is allowed."""
+def load_config(cls: type[T], path: Path, changes: Sequence[str] = ()) -> T:
+    """The configuration in a YAML file. ConfigError names `file:line: key`, what is wrong, and what is allowed.
+
+    `changes` are single values to put in place of the file's, as `recipe.epochs=5`.
+    """
     values, lines = read_yaml(path)
+    for change in changes:
+        _put(values, change)
     return parse(cls, values, printable(path), lines)
+
+
+def _put(values: dict[str, Any], change: str) -> None:
+    """Set one value, named by its path of keys."""
+    key, given, text = change.partition("=")
+    *outer, last = key.split(".")
+    if not given or not all([*outer, last]):
+        raise ConfigError(f"{change!r}: expected KEY=VALUE, as recipe.epochs=5")
+    for name in outer:
+        values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{change!r}: {name} is a single value, it has no {last}")
+    try:
+        values[last] = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{change!r}: the value is not YAML") from error
 
 
 def parse(cls: type[T], values: Mapping[str, Any], source: str, lines: Lines | None = None) -> T:

@@ -2,6 +2,9 @@
 
 AdamW with a linear warm-up and a cosine, clipped gradients, an exponential moving average of the weights (EMA), random
 crops. After every epoch the averaged weights are validated, and the best are kept as a model that `davel.load` takes.
+
+A run can end at any moment and be resumed: all that is random in an epoch follows from the seed and the epoch's number,
+and everything else is in `state.pt`, written whole after each epoch.
 """
 
 from __future__ import annotations
@@ -12,22 +15,30 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from davel.data.annotations import Annotations, read_annotations
+from davel import parallel
+from davel.data.annotations import Annotations
 from davel.data.dataset import Batch, Dataset, training_batches
 from davel.data.folder import DataConfig
 from davel.detection import Criterion, DecodeSettings
-from davel.errors import ConfigError, printable
+from davel.detection.targets import REGRESSION_RANGES, Ranges
+from davel.errors import ConfigError, MissingError, printable
 from davel.evaluate import predict, score
+from davel.events import EventList
 from davel.files import replacing
 from davel.models import Network, NetworkConfig, build, parse_network
-from davel.models.blocks import Conv, DepthwiseConv
+from davel.models.blocks import Block, Conv, DepthwiseConv
+from davel.models.network import ClassDependencies
 from davel.weights import ModelInfo, read_checkpoint, save_model
 
 
@@ -51,6 +62,12 @@ class Recipe:
     Not in the released recipe."""
     initial_positive: float = 250.0
     """What the running mean of positive points, by which the losses are divided, starts from."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """The paper says Adam, the released code uses AdamW."""
+    boundaries: Literal["diou", "giou"] = "diou"
+    """The loss of the boundaries: the paper says GIoU, the released code uses the distance IoU."""
+    regression_ranges: Ranges = REGRESSION_RANGES
+    """For each level, the reach in steps of the finest one of the events that it is responsible for."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,6 +81,28 @@ class Recipe:
             raise ValueError(f"swap_audio must be in [0, 1], got {self.swap_audio}")
         if not 0 < self.crop[0] <= self.crop[1] <= 1:
             raise ValueError(f"crop must be two parts, 0 < least <= most <= 1, got {self.crop}")
+        if any(low >= high for low, high in self.regression_ranges):
+            raise ValueError(f"regression_ranges must be pairs of least < most, got {self.regression_ranges}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """How the same training is computed; a run may be resumed with another choice."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: matrix products in half the bits (autocast); weights, losses and averages stay float32."""
+    compile: bool = False
+    """Let torch.compile fuse the network."""
+    accumulate: int = 1
+    """Pieces that a batch is computed in, one after the other: the same losses in less memory."""
+    checkpoint_activations: bool = False
+    """Compute the blocks' inner values again instead of keeping them: the same losses in less memory."""
+    workers: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
+    """Threads that read features ahead."""
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1 or self.workers < 1:
+            raise ValueError("accumulate and workers must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,27 +110,44 @@ class TrainConfig:
     name: str
     """The model's name."""
     output: Path
-    """The run's folder: `best/` (the model), `log.jsonl`, `state.pt` (what a resume needs)."""
+    """The run's folder: `best/` and `last/` (models), `log.jsonl`, `state.pt` (what a resume needs)."""
     data: DataConfig
     model: dict[str, Any] = field(default_factory=dict)
     """Fields of the network's configuration; its dims and classes follow from the data."""
     recipe: Recipe = field(default_factory=Recipe)
+    compute: Compute = field(default_factory=Compute)
     detection: DecodeSettings = field(default_factory=DecodeSettings)
     weights: Literal["float32", "float16"] = "float32"
     """How the kept model's weights are stored; float16 makes its file half as large."""
     threshold: float = 0.5
     """The score from which the model reports events unless told otherwise."""
+    tensorboard: bool = False
+    """Also write the log for TensorBoard, into the run's folder. Needs the extra `tensorboard`."""
 
-    def beside(self, folder: Path) -> TrainConfig:
-        """The same with its relative paths taken from `folder`."""
+    def beside(self, folder: Path, data: Path | None = None) -> TrainConfig:
+        """The same with its relative paths taken from `folder`, those of the data from `data` if given."""
 
-        def join(path: Path) -> Path:
+        def join(path: Path, folder: Path) -> Path:
             return Path(os.path.normpath(folder / path))
 
         given = {name: getattr(self.data, name) for name in ("annotations", "videos", "cache", "features")}
-        joined: dict[str, Any] = {name: join(path) for name, path in given.items() if path is not None}
-        data = replace(self.data, **joined)
-        return replace(self, output=join(self.output), data=data)
+        joined: dict[str, Any] = {name: join(path, data or folder) for name, path in given.items() if path is not None}
+        return replace(self, output=join(self.output, folder), data=replace(self.data, **joined))
+
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+def find_config(name_or_file: str | Path) -> Path:
+    """A configuration's file: the given one, or a shipped one by its name."""
+    path = Path(name_or_file)
+    shipped = CONFIGS / f"{name_or_file}.yaml"
+    if path.exists() or not shipped.is_file():
+        if not path.suffix and not path.exists():
+            known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
+            raise ConfigError(f"{printable(name_or_file)}: no such file or configuration: the shipped ones are {known}")
+        return path
+    return shipped
 
 
 class Ema:
@@ -99,12 +155,11 @@ class Ema:
 
     def __init__(self, model: Network, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.decay = decay
+        self.average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        for average, parameter in zip(self.model.parameters(), model.parameters(), strict=True):
-            average.lerp_(parameter, 1 - self.decay)
+        self.average(list(self.model.parameters()), list(model.parameters()), None)
 
 
 def learning_rate(step: int, warmup_steps: int, num_steps: int, recipe: Recipe) -> float:
@@ -117,7 +172,7 @@ def learning_rate(step: int, warmup_steps: int, num_steps: int, recipe: Recipe) 
 
 
 def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW that decays the weights of convolutions and linears, and nothing else."""
+    """Weight decay is for the weights of convolutions and linears, and nothing else."""
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for module in model.modules():
@@ -125,7 +180,8 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             is_weight = isinstance(module, Conv | DepthwiseConv | nn.Linear) and name == "weight"
             (decayed if is_weight else others).append(parameter)
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=recipe.learning_rate, fused=True)
 
 
 @dataclass(frozen=True)
@@ -146,10 +202,13 @@ class Run:
     """A training under way; `state` and `restore` carry all of it."""
 
     model: Network
+    forward: Callable[[Tensor, Tensor, Tensor], Any]
+    """The model as it is computed: compiled, or with its gradients shared between processes."""
     ema: Ema
     criterion: Criterion
     optimizer: torch.optim.Optimizer
     recipe: Recipe
+    compute: Compute
     num_steps: int
     warmup_steps: int
     step: int = 0
@@ -157,15 +216,32 @@ class Run:
     best: float | None = None
 
     @classmethod
-    def start(cls, config: NetworkConfig, recipe: Recipe, steps_per_epoch: int) -> Run:
+    def start(
+        cls, config: NetworkConfig, recipe: Recipe, compute: Compute, steps_per_epoch: int, device: torch.device
+    ) -> Run:
+        if len(recipe.regression_ranges) != config.num_levels:
+            raise ConfigError(
+                f"recipe: regression_ranges: expected one for each of {config.num_levels} levels, "
+                f"got {len(recipe.regression_ranges)}"
+            )
         torch.manual_seed(recipe.seed)
-        model = build(config).train()
+        model = build(config).to(device).train()
+        ema = Ema(model, recipe.ema_decay)
+        if compute.checkpoint_activations:
+            checkpoint_activations(model)
+        network: nn.Module = model
+        if parallel.world_size() > 1:
+            network = DistributedDataParallel(model)
         return cls(
             model=model,
-            ema=Ema(model, recipe.ema_decay),
-            criterion=Criterion(recipe.initial_positive).train(),
+            forward=torch.compile(network, dynamic=True) if compute.compile else network,
+            ema=ema,
+            criterion=Criterion(
+                recipe.initial_positive, ranges=recipe.regression_ranges, boundaries=recipe.boundaries
+            ).to(device),
             optimizer=optimizer_for(model, recipe),
             recipe=recipe,
+            compute=compute,
             num_steps=recipe.epochs * steps_per_epoch,
             warmup_steps=recipe.warmup_epochs * steps_per_epoch,
         )
@@ -176,7 +252,6 @@ class Run:
             "ema": self.ema.model.state_dict(),
             "criterion": self.criterion.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
             "step": self.step,
             "epoch": self.epoch,
             "best": self.best,
@@ -187,79 +262,124 @@ class Run:
         self.ema.model.load_state_dict(state["ema"])
         self.criterion.load_state_dict(state["criterion"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Make the blocks, and the dependencies of each level, compute their inner values again in the backward pass."""
+    from torch.utils.checkpoint import checkpoint
+
+    def again(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            return checkpoint(method, *arguments, use_reentrant=False) if model.training else method(*arguments)
+
+        return call
+
+    for module in model.modules():
+        if isinstance(module, ClassDependencies):
+            module.depend = again(module.depend)  # type: ignore[method-assign]
+        elif isinstance(module, Block):
+            module.forward = again(module.forward)  # type: ignore[method-assign]
 
 
 def fit(run: Run, batches: Iterator[Batch], after_step: Callable[[dict[str, float]], None]) -> None:
     """One epoch. FloatingPointError if the loss is not finite."""
     device = next(run.model.parameters()).device
+    num_processes = parallel.world_size()
     for batch in batches:
-        batch = batch.to(device)
         for group in run.optimizer.param_groups:
             group["lr"] = learning_rate(run.step, run.warmup_steps, run.num_steps, run.recipe)
-        outputs = run.model(batch.visual, batch.audio, batch.mask)
-        loss, parts = run.criterion(outputs, batch.mask, batch.truth)
-        if not loss.isfinite():
-            raise FloatingPointError(f"the loss is {loss.item()} at step {run.step} ({parts}): lower the learning rate")
-        loss.backward()
-        norm: Tensor = nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip_norm)
+        pieces = [piece.to(device) for piece in batch.pieces(run.compute.accumulate)]
+        targets = [run.criterion.targets(p.mask, p.truth, run.model.config.num_classes) for p in pieces]
+        run.criterion.update(parallel.total(torch.stack([t.num_positive for t in targets]).sum()))
+        losses: dict[str, Tensor] = {}
+        for i, (piece, target) in enumerate(zip(pieces, targets, strict=True)):
+            with _sharing(run, last=i == len(pieces) - 1):
+                with torch.autocast(device.type, torch.bfloat16, enabled=run.compute.precision == "bfloat16"):
+                    outputs = run.forward(piece.visual, piece.audio, piece.mask)
+                parts = run.criterion(outputs, piece.mask, target)
+                # gradients are averaged over the processes, the losses are a sum
+                (sum(parts.values()) * num_processes).backward()
+            losses = {name: losses.get(name, 0) + part.detach() for name, part in parts.items()}
+        norm = nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip_norm)
+        values = parallel.total(torch.stack([*losses.values(), norm / num_processes])).tolist()
+        told = dict(zip([*losses, "gradient_norm"], values, strict=True))
+        if not all(map(math.isfinite, values)):
+            raise FloatingPointError(f"the loss is not finite at step {run.step} ({told}): lower the learning rate")
         run.optimizer.step()
         run.optimizer.zero_grad()
         run.ema.update(run.model)
         run.step += 1
-        after_step({**parts, "gradient_norm": norm.item()})
+        after_step(told)
+
+
+def _sharing(run: Run, last: bool) -> Any:
+    """Gradients go to the other processes with the last piece of a batch."""
+    if isinstance(run.forward, DistributedDataParallel) and not last:
+        return run.forward.no_sync()
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """What a training tells while it runs; called in the first process only."""
+
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    on_epoch: Callable[[dict[str, Any]], None] = lambda line: None
+    """Given each line of the log."""
+    on_features: Callable[[int, int], None] = lambda done, total: None
 
 
 def train(
-    config: TrainConfig,
-    *,
-    resume: bool = False,
-    device: str = "cpu",
-    on_progress: Callable[[Progress], None] | None = None,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
-    on_features: Callable[[int, int], None] | None = None,
+    config: TrainConfig, *, resume: bool = False, device: str | torch.device = "cpu", report: Reporting | None = None
 ) -> Path:
     """Train as configured; the folder of the best model. With `resume`, go on from the run's last whole epoch.
 
-    `on_epoch` is given each line of the log.
-
-    ConfigError if the data or the configuration do not fit, or if the run is there already and `resume` is not set.
+    Under `torchrun`, each process does its share. ConfigError if the data or the configuration do not fit, or if the
+    run is there already and `resume` is not set.
     """
-    state_file, log_file = config.output / "state.pt", config.output / "log.jsonl"
+    with parallel.processes(torch.device(device)) as own_device:
+        first = parallel.rank() == 0
+        return _train(config, resume, own_device, report if report and first else Reporting())
+
+
+def _train(config: TrainConfig, resume: bool, device: torch.device, report: Reporting) -> Path:
+    state_file = config.output / "state.pt"
+    recipe, first, world_size = config.recipe, parallel.rank() == 0, parallel.world_size()
     if state_file.exists() and not resume:
         raise ConfigError(f"{printable(config.output)}: holds a run already: resume it or choose another output")
-    annotations = read_annotations(config.data.annotations)
-    training, validation = load_data(config.data, annotations, on_features)
+    if recipe.batch_size % (world_size * config.compute.accumulate):
+        raise ConfigError(
+            f"batch_size ({recipe.batch_size}) must be a multiple of the processes ({world_size}) "
+            f"times accumulate ({config.compute.accumulate})"
+        )
+    annotations = config.data.annotated()
+    with parallel.first_alone():
+        training, validation = load_data(config.data, annotations, report.on_features)
     network = complete(config.model, training, annotations)
-    steps_per_epoch = len(training) // config.recipe.batch_size
+    steps_per_epoch = len(training) // recipe.batch_size
     if not steps_per_epoch:
-        raise ConfigError(f"{len(training)} videos make no batch of {config.recipe.batch_size}: lower batch_size")
-    run = Run.start(network, config.recipe, steps_per_epoch)
-    run.model.to(device)
-    run.ema.model.to(device)
-    run.criterion.to(device)
-    config.output.mkdir(parents=True, exist_ok=True)
-    identity = json.dumps([asdict(network), asdict(config.recipe)], default=str)
+        raise ConfigError(f"{len(training)} videos make no batch of {recipe.batch_size}: lower batch_size")
+    run = Run.start(network, recipe, config.compute, steps_per_epoch, device)
+    identity = json.dumps([asdict(network), asdict(recipe)], default=str)
     if state_file.exists():
         state = read_checkpoint(state_file)
         if state["config"] != identity:
             raise ConfigError(f"{printable(state_file)}: was made with another model or recipe: choose another output")
         run.restore(state)
-    log = [line for line in _read_log(log_file) if line["step"] <= run.step]
-    log_file.write_text("".join(json.dumps(line) + "\n" for line in log), encoding="utf-8")
+    log = Log(config, run.step) if first else None
 
-    while run.epoch < config.recipe.epochs:
+    while run.epoch < recipe.epochs:
         began = time.monotonic()
+        seeds = np.random.SeedSequence([recipe.seed, run.epoch, parallel.rank()])
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
         sums: dict[str, float] = {}
 
         def after_step(parts: dict[str, float], sums: dict[str, float] = sums) -> None:
             for key, value in parts.items():
                 sums[key] = sums.get(key, 0.0) + value
-            if on_progress:
-                on_progress(Progress(run.step, run.num_steps, run.epoch, parts, run.best))
+            report.on_progress(Progress(run.step, run.num_steps, run.epoch, parts, run.best))
 
-        recipe = config.recipe
         batches = training_batches(
             training,
             batch_size=recipe.batch_size,
@@ -268,31 +388,81 @@ def train(
             swap=recipe.swap_audio,
             seed=recipe.seed,
             epoch=run.epoch,
+            rank=parallel.rank(),
+            world_size=world_size,
+            workers=config.compute.workers,
         )
         fit(run, batches, after_step)
-        predicted = predict(run.ema.model, validation, config.detection)
-        figures = score(predicted, validation.videos, network.num_classes)
         run.epoch += 1
+        trained = time.monotonic()
+        predicted = _predict_shared(run.ema.model, validation, config)
+        if log is None:
+            continue
+        figures = score(predicted, validation.videos, network.num_classes)
+        line: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "learning_rate": _rate(run)}
+        line |= {key: value / steps_per_epoch for key, value in sums.items()} | {"validation": figures}
+        line["videos_per_second"] = round(steps_per_epoch * recipe.batch_size / (trained - began), 2)
+        info = ModelInfo(
+            name=config.name,
+            config=network,
+            features=training.spec,
+            labels=annotations.labels,
+            threshold=config.threshold,
+            figures={"validation": figures, "epoch": run.epoch}
+            | ({"data": training.origin} if training.origin else {}),
+        )
+        folders = [config.output / "last"]
         if run.best is None or figures["average_mAP"] > run.best:
             run.best = figures["average_mAP"]
-            info = ModelInfo(
-                name=config.name,
-                config=network,
-                features=training.spec,
-                labels=annotations.labels,
-                threshold=config.threshold,
-                figures={"validation": figures, "epoch": run.epoch},
-            )
-            save_model(config.output / "best", run.ema.model, info, getattr(torch, config.weights))
+            folders.append(config.output / "best")
+        for folder in folders:
+            save_model(folder, run.ema.model, info, getattr(torch, config.weights))
         with replacing(state_file) as temporary:
             torch.save({**run.state(), "config": identity}, temporary)
-        line: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "seconds": round(time.monotonic() - began, 2)}
-        line |= {key: value / steps_per_epoch for key, value in sums.items()} | {"validation": figures}
-        with log_file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-        if on_epoch:
-            on_epoch(line)
+        line["seconds"] = round(time.monotonic() - began, 2)
+        log.write(line)
+        report.on_epoch(line)
     return config.output / "best"
+
+
+def _rate(run: Run) -> float:
+    return float(run.optimizer.param_groups[0]["lr"])
+
+
+def _predict_shared(model: Network, dataset: Dataset, config: TrainConfig) -> dict[str, EventList]:
+    """The validation videos' events, each process having found those of its share."""
+    keys = list(dataset.videos)[parallel.rank() :: parallel.world_size()]
+    own = replace(dataset, videos={key: dataset.videos[key] for key in keys})
+    shares = parallel.gather(predict(model, own, config.detection, precision=config.compute.precision))
+    return {key: events for share in shares for key, events in share.items()}
+
+
+class Log:
+    """A line of JSON for each epoch; what a resumed run does again is forgotten first."""
+
+    def __init__(self, config: TrainConfig, step: int) -> None:
+        config.output.mkdir(parents=True, exist_ok=True)
+        self.path = config.output / "log.jsonl"
+        lines = [line for line in _read_log(self.path) if line["step"] <= step]
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        self.board: Any = None
+        if config.tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise MissingError("the log for TensorBoard needs: pip install 'davel[tensorboard]'") from error
+            self.board = SummaryWriter(config.output / "tensorboard", purge_step=step)
+
+    def write(self, line: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+        if self.board:
+            values = {key: value for key, value in line.items() if isinstance(value, int | float)}
+            values["average_mAP"] = line["validation"]["average_mAP"]
+            for key, value in values.items():
+                self.board.add_scalar(key, value, line["step"])
+            self.board.flush()
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
@@ -318,6 +488,8 @@ def load_data(
     config: DataConfig, annotations: Annotations, on_features: Callable[[int, int], None] | None = None
 ) -> tuple[Dataset, Dataset]:
     """The subsets for training and validation. ConfigError lists the videos that are missing or cannot be read."""
+    if config.validation == "test":
+        raise ConfigError("data: validation: the test subset is never used for selection: name another")
     subsets = [annotations.subset(config.train), annotations.subset(config.validation)]
     both = config.open(subsets[0] | subsets[1], on_features)
     training, validation = (replace(both, videos=videos) for videos in subsets)

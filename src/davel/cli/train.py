@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +16,27 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Path = typer.Argument(help="A YAML file; its paths are taken from where it stands."),
-    resume: bool = typer.Option(False, "--resume", help="Go on with the run in the output folder."),
+    config: str = typer.Argument(help="A YAML file, or a shipped one: ccnet-i3d, ccnet-onepeace, unav-i3d, ..."),
+    data: Path | None = typer.Option(None, "--data", help="The folder that the data's paths are taken from."),
     output: Path | None = typer.Option(None, "-o", "--output", help="The run's folder instead of the configuration's."),
+    change: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Another value, as recipe.epochs=5."),
+    resume: bool = typer.Option(False, "--resume", help="Go on with the run in the output folder."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
 ) -> None:
-    """Train a model on annotated videos; features are extracted once and kept."""
+    """Train a model on annotated videos or features; prints the folder of the best model.
+
+    Paths in a file are taken from where it stands. For several GPUs: torchrun --nproc-per-node N -m davel train ...
+    """
     from davel.config import load_config
     from davel.localize import choose_device
-    from davel.train import TrainConfig
+    from davel.train import Reporting, TrainConfig, find_config
     from davel.train import train as run
 
-    settings = load_config(TrainConfig, config).beside(config.parent)
+    path = find_config(config)
+    shipped = path != Path(config)
+    if shipped and data is None:
+        raise typer.BadParameter(f"{config} needs the data set's folder", param_hint="--data")
+    settings = load_config(TrainConfig, path, change).beside(Path() if shipped else path.parent, data)
     if output is not None:
         settings = replace(settings, output=output)
     with console.progress_bar() as bar:
@@ -45,16 +55,12 @@ def train(
             losses = f"classification {line['classification']:.3f} regression {line['regression']:.3f}"
             mean = 100 * line["validation"]["average_mAP"]
             bar.console.print(
-                f"epoch {line['epoch']}/{settings.recipe.epochs}: {losses} · "
-                f"average mAP {mean:.1f} · {line['seconds']:.0f} s"
+                f"epoch {line['epoch']}/{settings.recipe.epochs}: {losses} · average mAP {mean:.1f} · "
+                f"{line['videos_per_second']:.1f} videos/s · {line['seconds']:.0f} s",
+                highlight=False,
             )
 
-        best = run(
-            settings,
-            resume=resume,
-            device=str(choose_device(device)),
-            on_progress=on_progress,
-            on_epoch=on_epoch,
-            on_features=on_features,
-        )
-    print(best)
+        report = Reporting(on_progress, on_epoch, on_features)
+        best = run(settings, resume=resume, device=choose_device(device), report=report)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(best)

@@ -5,7 +5,9 @@ Shapes: B videos, T steps, Dv and Da channels of visual and audio features, N ev
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +73,16 @@ class Batch:
             self.visual.to(device), self.audio.to(device), self.mask.to(device), self.truth.to(device), self.ids
         )
 
+    def pieces(self, n: int) -> list[Batch]:
+        """The batch in n parts of equal size, each as long as its own longest video."""
+        parts = []
+        for rows in torch.arange(len(self.ids)).chunk(n):
+            T = int(self.mask[rows].sum(1).max())
+            truth = Truth(self.truth.segments[rows], self.truth.labels[rows])
+            ids = tuple(self.ids[i] for i in rows)
+            parts.append(Batch(self.visual[rows, :T], self.audio[rows, :T], self.mask[rows, :T], truth, ids))
+        return parts
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -93,9 +105,9 @@ class Dataset:
         return Sample(key, visual, audio, segments, events.label_ids)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Videos side by side, the shorter ones padded with zeros to the longest."""
-    T = max(len(s.visual) for s in samples)
+def collate(samples: Sequence[Sample], length: int | None = None) -> Batch:
+    """Videos side by side, padded with zeros to `length` steps, by default the longest's."""
+    T = length or max(len(s.visual) for s in samples)
     N = max(len(s.labels) for s in samples)
     B = len(samples)
     visual = torch.zeros(B, T, samples[0].visual.shape[1])
@@ -152,20 +164,43 @@ def training_batches(
     swap: float = 0.0,
     seed: int,
     epoch: int,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 1,
 ) -> Iterator[Batch]:
     """The batches of an epoch in random order, randomly cropped; the last one is left out where it is not full.
 
-    `swap` is the part of the videos that are given another's sound.
-    What an epoch draws depends on the seed, the epoch and the video alone.
+    `swap` is the part of the videos that are given another's sound. Of each batch a process gets its share of rows;
+    `workers` threads read ahead. What an epoch draws depends on the seed, the epoch and the video alone.
     """
     keys = list(dataset.videos)
     order = np.random.default_rng([seed, epoch]).permutation(len(keys))
-    for first in range(0, len(order) - batch_size + 1, batch_size):
-        samples = []
-        for i in order[first : first + batch_size]:
-            rng = np.random.default_rng([seed, epoch, int(i)])
-            sample = dataset.sample(keys[i])
-            if swap and rng.random() < swap:
-                sample = swap_audio(sample, dataset.sample(keys[int(rng.integers(len(keys)))]))
-            samples.append(random_crop(sample, max_length, crop, rng))
-        yield collate(samples)
+
+    def draw(i: int) -> Sample:
+        rng = np.random.default_rng([seed, epoch, i])
+        sample = dataset.sample(keys[i])
+        if swap and rng.random() < swap:
+            sample = swap_audio(sample, dataset.sample(keys[int(rng.integers(len(keys)))]))
+        return random_crop(sample, max_length, crop, rng)
+
+    share = batch_size // world_size
+    rows = [
+        [int(i) for i in order[first + rank * share :][:share]]
+        for first in range(0, len(order) - batch_size + 1, batch_size)
+    ]
+    return read_ahead(rows, draw, workers)
+
+
+def read_ahead(rows: Sequence[Sequence[int]], draw: Callable[[int], Sample], workers: int) -> Iterator[Batch]:
+    """A batch of every row of samples; the next two are drawn by threads while one is in use."""
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        waiting: deque[list[Future[Sample]]] = deque()
+        try:
+            for row in rows:
+                waiting.append([pool.submit(draw, i) for i in row])
+                if len(waiting) > 2:
+                    yield collate([future.result() for future in waiting.popleft()])
+            while waiting:
+                yield collate([future.result() for future in waiting.popleft()])
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -5,12 +5,14 @@ Shapes: B videos, P points (the steps of all levels, finest first), C classes.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from davel.data.dataset import Truth
-from davel.detection.targets import assign, points
+from davel.detection.targets import REGRESSION_RANGES, Ranges, Targets, assign, points
 from davel.models.network import Outputs
 
 
@@ -37,32 +39,62 @@ def distance_iou_loss(predicted: Tensor, target: Tensor, eps: float = 1e-8) -> T
     return 1 - overlap / union.clamp(min=eps) + (centre_distance / enclosing.clamp(min=eps)) ** 2
 
 
+def iou_loss(predicted: Tensor, target: Tensor, eps: float = 1e-8) -> Tensor:
+    """1 - IoU of segments around one point, (..., 2) each -> (...).
+
+    Also the generalised IoU loss that CCNet's paper names: segments that share a point have no gap between them.
+    """
+    overlap = torch.minimum(predicted, target).sum(-1)
+    union = predicted.sum(-1) + target.sum(-1) - overlap
+    return 1 - overlap / union.clamp(min=eps)
+
+
+BOUNDARY_LOSSES = {"diou": distance_iou_loss, "giou": iou_loss}
+
+
 class Criterion(nn.Module):
-    """Both losses, summed over a batch and divided by a running mean of the number of positive points."""
+    """Both losses, summed over a batch and divided by a running mean of the number of positive points.
+
+    A batch may be judged in pieces: first `targets` of every piece, then `update` with the positive points of all,
+    then the losses of each, whose sum is that of the whole batch.
+    """
 
     num_positive: Tensor
 
-    def __init__(self, initial_positive: float = 250.0, momentum: float = 0.9) -> None:
+    def __init__(
+        self,
+        initial_positive: float = 250.0,
+        momentum: float = 0.9,
+        ranges: Ranges = REGRESSION_RANGES,
+        boundaries: Literal["diou", "giou"] = "diou",
+    ) -> None:
         super().__init__()
-        self.momentum = momentum
+        self.momentum, self.ranges = momentum, ranges
+        self.boundary_loss = BOUNDARY_LOSSES[boundaries]
         self.register_buffer("num_positive", torch.tensor(initial_positive))
 
-    def forward(self, outputs: Outputs, mask: Tensor, truth: Truth) -> tuple[Tensor, dict[str, float]]:
-        """Outputs for a mask (B, T) and the annotated events -> the loss and its named parts.
+    def targets(self, mask: Tensor, truth: Truth, num_classes: int) -> Targets:
+        """What every real step of a mask (B, T) should say; nothing is positive at padding."""
+        position, level = points(mask.shape[1], len(self.ranges))
+        targets = assign(position, level, truth, num_classes, self.ranges)
+        real = self._real(mask)
+        return Targets(targets.classes & real[..., None], targets.offsets)
 
-        In training each call first updates the running mean.
-        """
-        num_levels = len(outputs.logits)
+    def update(self, num_positive: Tensor) -> None:
+        """Take the positive points of a batch into the running mean."""
+        self.num_positive.copy_(self.momentum * self.num_positive + (1 - self.momentum) * num_positive.clamp(min=1))
+
+    def forward(self, outputs: Outputs, mask: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """Outputs for a mask (B, T) and the targets -> the losses by name; their sum is to be made small."""
         logits, offsets = torch.cat(outputs.logits, dim=1).float(), torch.cat(outputs.offsets, dim=1).float()
-        real = torch.cat([mask[:, :: 2**level] for level in range(num_levels)], dim=1)  # (B, P)
-        position, level = points(mask.shape[1], num_levels)
-        targets = assign(position.to(mask.device), level.to(mask.device), truth, logits.shape[-1])
-        positive = targets.classes & real[..., None]  # (B, P, C)
+        real, positive = self._real(mask), targets.classes
+        classification = focal_loss(logits[real], positive[real]).sum()
+        regression = self.boundary_loss(offsets[positive], targets.offsets[positive]).sum()
+        return {
+            "classification": classification / self.num_positive,
+            "regression": regression / self.num_positive,
+        }
 
-        if self.training:
-            count = positive.any(-1).sum().clamp(min=1)
-            self.num_positive.copy_(self.momentum * self.num_positive + (1 - self.momentum) * count)
-        classification = focal_loss(logits[real], positive[real]).sum() / self.num_positive
-        regression = distance_iou_loss(offsets[positive], targets.offsets[positive]).sum() / self.num_positive
-        parts = {"classification": classification.item(), "regression": regression.item()}
-        return classification + regression, parts
+    def _real(self, mask: Tensor) -> Tensor:
+        """(B, T) -> (B, P)"""
+        return torch.cat([mask[:, :: 2**level] for level in range(len(self.ranges))], dim=1)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from davel.data.dataset import Truth
 
-REGRESSION_RANGES = ((0, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, 10000))
+Ranges = tuple[tuple[float, float], ...]
+REGRESSION_RANGES: Ranges = ((0, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, 10000))
 """For each level, the reach in grid units (both ends included) of the events that it is responsible for."""
 
 
@@ -23,7 +24,12 @@ class Targets:
     classes: Tensor
     """(B, P, C) bool: the event classes that a point is responsible for."""
     offsets: Tensor
-    """(B, P, C, 2): distance to start and end, in steps of the point's level; zero where `classes` is not set."""
+    """(B, P, C, 2): distance to start and end, in steps of the point's level; zero where no event is."""
+
+    @property
+    def num_positive(self) -> Tensor:
+        """Points that are responsible for something."""
+        return self.classes.any(-1).sum()
 
 
 def points(num_steps: int, num_levels: int) -> tuple[Tensor, Tensor]:
@@ -33,17 +39,20 @@ def points(num_steps: int, num_levels: int) -> tuple[Tensor, Tensor]:
     return position.float(), torch.repeat_interleave(torch.arange(num_levels), torch.tensor(steps))
 
 
-def assign(position: Tensor, level: Tensor, truth: Truth, num_classes: int) -> Targets:
+def assign(
+    position: Tensor, level: Tensor, truth: Truth, num_classes: int, regression_ranges: Ranges = REGRESSION_RANGES
+) -> Targets:
     """Points (P,) with their levels (P,), and the events -> what each point should say.
 
     A point is positive for an event that it lies strictly inside of, if the farther boundary is within the level's
     range. Of two such events of one class, the later in the annotation's order counts.
     """
-    ranges = torch.tensor(REGRESSION_RANGES, dtype=torch.float32, device=position.device)
+    ranges = torch.tensor(regression_ranges, dtype=torch.float32)
     if int(level.max()) >= len(ranges):
         raise ValueError(f"regression ranges are known for {len(ranges)} levels, got {int(level.max()) + 1}")
-    low, high = ranges[level].unbind(-1)
-    t = position[:, None]  # (P, 1)
+    device = truth.segments.device
+    low, high = ranges[level].to(device).unbind(-1)
+    level, t = level.to(device), position.to(device)[:, None]  # (P,), (P, 1)
     start, end = truth.segments[:, None].unbind(-1)  # (B, 1, N)
     distances = torch.stack([t - start, end - t], dim=-1)  # (B, P, N, 2)
     reach = distances.amax(-1)
@@ -51,13 +60,13 @@ def assign(position: Tensor, level: Tensor, truth: Truth, num_classes: int) -> T
     positive = inside & (reach >= low[:, None]) & (reach <= high[:, None]) & (truth.labels >= 0)[:, None]
 
     B, P, N = positive.shape
-    order = torch.arange(1, N + 1, device=position.device) * positive  # (B, P, N): 0 is no event
+    order = torch.arange(1, N + 1, device=device) * positive  # (B, P, N): 0 is no event
     labels = truth.labels.clamp(min=0)[:, None].expand(B, P, N)
-    winner = torch.zeros(B, P, num_classes, dtype=order.dtype, device=position.device)
+    winner = torch.zeros(B, P, num_classes, dtype=order.dtype, device=device)
     winner = winner.scatter_reduce(2, labels, order, "amax")  # (B, P, C)
     classes = winner > 0
     if N == 0:
-        return Targets(classes, torch.zeros(*classes.shape, 2, device=position.device))
+        return Targets(classes, torch.zeros(*classes.shape, 2, device=device))
     chosen = (winner - 1).clamp(min=0)[..., None].expand(B, P, num_classes, 2)
     offsets = distances.gather(2, chosen) / 2 ** level.to(distances.dtype)[:, None, None]
     return Targets(classes, offsets * classes[..., None])

@@ -71,15 +71,6 @@ class Outputs:
     """`audio` and `visual`: per level (B, Tl), how much the gate computed from that modality opens the other one.
     Empty lists in a network without gates."""
 
-    def of(self, b: int, mask: Tensor) -> Outputs:
-        """Those of video `b` alone, without its padding; `mask` (B, T) is the batch's."""
-        T = int(mask[b].sum())
-
-        def cut(levels: list[Tensor]) -> list[Tensor]:
-            return [x[b : b + 1, : math.ceil(T / 2**level)] for level, x in enumerate(levels)]
-
-        return Outputs(cut(self.logits), cut(self.offsets), {m: cut(gates) for m, gates in self.gates.items()})
-
 
 class Network(nn.Module):
     """A network from two feature sequences to the outputs of a pyramid; `forward` is each paper's own."""
@@ -179,7 +170,7 @@ class ClassDependencies(nn.Module):
     """Every class gets H channels of its own, which look along time and across the classes of a step."""
 
     published_masks = False
-    """Take the wrong video's mask along time, as the released code does: see `davel.evaluate.predict_published`."""
+    """Take the mask of a wrong video along time, as the released code does (for `davel.evaluate.predict_published`)."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
