@@ -29,7 +29,18 @@ from davel.events import Event, EventList
 from davel.features.light import SPEC
 from davel.models import UnavConfig, build
 from davel.models.blocks import Conv
-from davel.train import CONFIGS, Compute, Ema, Recipe, Reporting, TrainConfig, learning_rate, optimizer_for, train
+from davel.train import (
+    CONFIGS,
+    Compute,
+    Ema,
+    Recipe,
+    Reporting,
+    TrainConfig,
+    learning_rate,
+    load_train_config,
+    optimizer_for,
+    train,
+)
 from davel.weights import load_model
 
 LABELS = ("high", "low")
@@ -199,13 +210,16 @@ def test_an_epoch_is_drawn_from_the_seed_and_its_number(datasets):
         ("crop: [1.0, 0.5]", "crop must be two parts"),
         ("ema_decay: 1", "ema_decay must be in"),
         ("epoch: 3", "recipe.epoch: unknown key; .*did you mean 'epochs'"),
+        ("seed: 1\nmodel:\n  widht: 8", "model.widht: unknown key; .*did you mean 'width'"),
+        ("seed: 1\nmodel:\n  name: detr", "model.name: unknown network 'detr': choose from ccnet, unav"),
+        ("seed: 1\nmodel:\n  drop_path: 1e-1x", "model.drop_path: input should be a valid number"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(tmp_path, line, message):
     path = tmp_path / "a.yaml"
     path.write_text(f"name: a\noutput: b\ndata: {{annotations: c, videos: d}}\nrecipe:\n  {line}\n")
-    with pytest.raises(ConfigError, match=r"a\.yaml:[45]: .*" + message):
-        load_config(TrainConfig, path)
+    with pytest.raises(ConfigError, match=r"a\.yaml:[4-7]: .*" + message):
+        load_train_config(path)
 
 
 def test_the_shipped_recipes_are_valid():
@@ -271,7 +285,7 @@ def test_from_a_folder_of_videos_to_a_model_and_its_figures(folder, capsys, monk
 
 
 def test_a_model_is_trained_on_features_as_on_videos(folder, tmp_path):
-    videos = load_config(TrainConfig, folder / "a.yaml").beside(folder)
+    videos = load_train_config(folder / "a.yaml")
     features = replace(videos.data, videos=None, features=folder / "features")
     best = [train(replace(videos, output=tmp_path / str(i), data=d)) for i, d in enumerate((videos.data, features))]
     assert (best[0] / "model.safetensors").read_bytes() == (best[1] / "model.safetensors").read_bytes()
@@ -423,7 +437,9 @@ def test_a_shipped_configuration_needs_a_data_set_and_takes_other_values(simulat
             main()
         return end.value.code or 0, capsys.readouterr()
 
-    assert run("unav-i3d")[0] == 2
+    code, out = run("unav-i3d")
+    assert code == 4
+    assert out.err == "davel: unav-i3d: needs the folder of the data set: name it with --data\n"
     small = {"model.width": 8, "model.class_width": 4, "recipe.epochs": 2, "recipe.warmup_epochs": 1}
     small |= {"recipe.batch_size": 6, "data.limit": 6, "data.classes": 2}
     changes = [part for key, value in small.items() for part in ("--set", f"{key}={value}")]
@@ -442,7 +458,7 @@ def test_a_shipped_configuration_needs_a_data_set_and_takes_other_values(simulat
 
 
 def test_the_test_subset_is_not_for_choosing_the_epoch(simulated, tmp_path):
-    config = load_config(TrainConfig, simulated / "a.yaml", ["data.validation=test"]).beside(simulated)
+    config = load_train_config(simulated / "a.yaml", changes=["data.validation=test"])
     with pytest.raises(ConfigError, match="never used for selection"):
         train(replace(config, output=tmp_path / "run"))
 
@@ -469,7 +485,7 @@ def test_data_are_videos_or_features(tmp_path, fields, message):
 
 
 def test_missing_and_broken_videos_are_listed(folder, tmp_path):
-    config = load_config(TrainConfig, folder / "a.yaml").beside(folder)
+    config = load_train_config(folder / "a.yaml")
     (tmp_path / "v0.mp4").write_bytes(b"nothing")
     with pytest.raises(ConfigError, match=r"v0\.mp4: not a media file.*; v1: no such file; .*and 1 more"):
         train(replace(config, output=tmp_path / "run", data=replace(config.data, videos=tmp_path)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,19 +72,14 @@ def _walk(node: yaml.Node, at: tuple[Any, ...], lines: Lines, path: Path) -> Non
             _walk(value, (*at, i), lines, path)
 
 
-def load_config(cls: type[T], path: Path, changes: Sequence[str] = ()) -> T:
-    """The configuration in a YAML file. ConfigError names `file:line: key`, what is wrong, and what is allowed.
-
-    `changes` are single values to put in place of the file's, as `recipe.epochs=5`.
-    """
+def load_config(cls: type[T], path: Path) -> T:
+    """The configuration in a YAML file. ConfigError names `file:line: key`, what is wrong, and what is allowed."""
     values, lines = read_yaml(path)
-    for change in changes:
-        _put(values, change)
     return parse(cls, values, printable(path), lines)
 
 
-def _put(values: dict[str, Any], change: str) -> None:
-    """Set one value, named by its path of keys."""
+def put(values: dict[str, Any], change: str) -> None:
+    """Set one value, named by its path of keys: `recipe.epochs=5`."""
     key, given, text = change.partition("=")
     *outer, last = key.split(".")
     if not given or not all([*outer, last]):
@@ -99,12 +94,17 @@ def _put(values: dict[str, Any], change: str) -> None:
         raise ConfigError(f"{change!r}: the value is not YAML") from error
 
 
-def parse(cls: type[T], values: Mapping[str, Any], source: str, lines: Lines | None = None) -> T:
-    """A dataclass (and those within it) from plain values; `source` says where they are from."""
+def parse(
+    cls: type[T], values: Mapping[str, Any], source: str, lines: Lines | None = None, within: tuple[str, ...] = ()
+) -> T:
+    """A dataclass (and those within it) from plain values; `source` says where they are from.
+
+    `within` is the path of keys to a part of a file that is parsed by itself.
+    """
     try:
         return TypeAdapter(_strict(cls)).validate_python(dict(values))
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(e, cls, source, lines or {}) for e in error.errors())) from error
+        raise ConfigError("; ".join(_explain(e, cls, source, lines or {}, within) for e in error.errors())) from error
 
 
 def _strict(cls: type[T]) -> type[T]:
@@ -124,11 +124,16 @@ def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
-def _explain(error: Any, cls: type, source: str, lines: Lines) -> str:
-    at = tuple(error["loc"])
+def place(source: str, lines: Lines, at: tuple[Any, ...]) -> str:
+    """`file:line` of a path of keys, or of the innermost part of it that the file has."""
     line = next((lines[at[:n]] for n in range(len(at), -1, -1) if at[:n] in lines), None)
-    where = f"{source}:{line}" if line else source
-    key = ".".join(map(str, at))
+    return f"{source}:{line}" if line else source
+
+
+def _explain(error: Any, cls: type, source: str, lines: Lines, within: tuple[str, ...]) -> str:
+    at = tuple(error["loc"])
+    where = place(source, lines, within + at)
+    key = ".".join(map(str, within + at))
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         allowed = list(_hints(_owner(cls, at)))
         close = difflib.get_close_matches(str(at[-1]), allowed, n=1)

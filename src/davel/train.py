@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from davel import parallel
+from davel.config import parse, put, read_yaml
 from davel.data.annotations import Annotations
 from davel.data.dataset import Batch, Dataset, training_batches
 from davel.data.folder import DataConfig
@@ -138,16 +139,27 @@ class TrainConfig:
 CONFIGS = Path(__file__).parent / "configs"
 
 
-def find_config(name_or_file: str | Path) -> Path:
-    """A configuration's file: the given one, or a shipped one by its name."""
-    path = Path(name_or_file)
-    shipped = CONFIGS / f"{name_or_file}.yaml"
-    if path.exists() or not shipped.is_file():
-        if not path.suffix and not path.exists():
-            known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
-            raise ConfigError(f"{printable(name_or_file)}: no such file or configuration: the shipped ones are {known}")
-        return path
-    return shipped
+def load_train_config(name_or_file: str | Path, data: Path | None = None, changes: Sequence[str] = ()) -> TrainConfig:
+    """The configuration in a file, or a shipped one by its name, with all its paths made whole.
+
+    A file's paths are taken from where it stands, those of its data from `data` if given; a shipped configuration
+    needs `data`, and writes to the working folder. `changes` are single values
+    to put in place of the file's, as `recipe.epochs=5`.
+    """
+    path, shipped = Path(name_or_file), CONFIGS / f"{name_or_file}.yaml"
+    is_shipped = shipped.is_file() and not path.exists()
+    if not is_shipped and not path.suffix and not path.exists():
+        known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
+        raise ConfigError(f"{printable(name_or_file)}: no such file or configuration: the shipped ones are {known}")
+    if is_shipped and data is None:
+        raise ConfigError(f"{name_or_file}: needs the folder of the data set: name it with --data")
+    path = shipped if is_shipped else path
+    values, lines = read_yaml(path)
+    for change in changes:
+        put(values, change)
+    config = parse(TrainConfig, values, printable(path), lines)
+    parse_network(config.model, printable(path), lines, within=("model",))
+    return config.beside(Path() if is_shipped else path.parent, data)
 
 
 class Ema:

@@ -27,16 +27,11 @@ def train(
 
     Paths in a file are taken from where it stands. For several GPUs: torchrun --nproc-per-node N -m davel train ...
     """
-    from davel.config import load_config
     from davel.localize import choose_device
-    from davel.train import Reporting, TrainConfig, find_config
+    from davel.train import Reporting, load_train_config
     from davel.train import train as run
 
-    path = find_config(config)
-    shipped = path != Path(config)
-    if shipped and data is None:
-        raise typer.BadParameter(f"{config} needs the data set's folder", param_hint="--data")
-    settings = load_config(TrainConfig, path, change).beside(Path() if shipped else path.parent, data)
+    settings = load_train_config(config, data, change)
     if output is not None:
         settings = replace(settings, output=output)
     with console.progress_bar() as bar:

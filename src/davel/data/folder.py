@@ -46,6 +46,8 @@ class DataConfig:
     """The subset to train on."""
     validation: str = "validation"
     """The subset whose average mAP chooses the epoch."""
+    test: str = "test"
+    """The subset that nothing is chosen on."""
     classes: int | None = None
     """Only so many classes, those with most events."""
     limit: int | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from davel.config import Lines, parse, place
+from davel.errors import ConfigError
 from davel.models.ccnet import CCNet, CCNetConfig
 from davel.models.network import Network, NetworkConfig, Outputs
 from davel.models.published import from_published
@@ -38,12 +40,12 @@ def build(config: NetworkConfig | Mapping[str, Any]) -> Network:
     return Unav(config)
 
 
-def parse_network(values: Mapping[str, Any], source: str) -> CCNetConfig | UnavConfig:
-    """The configuration with these fields, of the network that `name` says (default: ccnet)."""
-    from davel.config import parse
-    from davel.errors import ConfigError
-
+def parse_network(
+    values: Mapping[str, Any], source: str, lines: Lines | None = None, within: tuple[str, ...] = ()
+) -> CCNetConfig | UnavConfig:
+    """The configuration with these fields, of the network that `name` says (default: ccnet); as `config.parse`."""
     name = values.get("name", "ccnet")
     if name not in CONFIGS:
-        raise ConfigError(f"{source}: name: unknown network {name!r}: choose from {', '.join(CONFIGS)}")
-    return parse(CONFIGS[name], values, source)
+        where = f"{place(source, lines or {}, (*within, 'name'))}: {'.'.join((*within, 'name'))}"
+        raise ConfigError(f"{where}: unknown network {name!r}: choose from {', '.join(CONFIGS)}")
+    return parse(CONFIGS[name], values, source, lines, within)

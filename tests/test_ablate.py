@@ -1,0 +1,83 @@
+"""The paper's tables as commands: every row trains, and tables share their runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from davel.ablate import TABLES
+from davel.cli import main
+from davel.data.simulate import draw_annotations, simulate
+from davel.models import build
+from davel.weights import load_model
+
+TINY = {"num_classes": 2, "visual_dim": 8, "audio_dim": 4, "width": 8, "class_width": 4, "max_length": 64}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return simulate(tmp_path_factory.mktemp("simulated"), draw_annotations(20, 3), lazy=True)
+
+
+def test_every_row_is_another_network():
+    for table in TABLES.values():
+        networks = [build({**TINY, **row.model}) for row in table.rows]
+        assert len({(type(n), str(n.config)) for n in networks}) == len(table.rows)
+        assert all(len(row.cells) == len(table.columns) for row in table.rows)
+    keys = {}
+    for row in (row for table in TABLES.values() for row in table.rows):
+        assert keys.setdefault(row.key, row.model) == row.model  # one name, one network
+
+
+def test_without_mtgc_the_pyramid_goes_straight_to_the_decoder():
+    model = build({**TINY, **TABLES[2].rows[1].model})
+    assert model.coarse_to_fine is model.dependencies is model.fine_to_coarse is None
+    pyramid = [object()]
+    assert model.collaborate(pyramid, []) is pyramid
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["davel", "ablate", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code or 0, capsys.readouterr()
+
+
+def test_a_table_is_trained_tested_and_printed_beside_the_papers_figures(data, tmp_path, monkeypatch, capsys):
+    scale = ("--data", data, "-o", tmp_path, "--classes", 2, "--videos", 4, "--width", 8, "--epochs", 2)
+    scale += ("--set", "recipe.batch_size=4", "--seeds", "0,1", "--device", "cpu")
+    code, out = run(monkeypatch, capsys, 1, *scale)
+    assert code == 0, out.err
+    assert "simulated i3d-vggish features, seed 0" in " ".join(out.out.split())
+    for figure in ("49.2", "47.8", "±"):
+        assert figure in out.out
+    content = json.loads((tmp_path / "table-1.json").read_text())
+    assert [row["key"] for row in content["rows"]] == ["unav", "ccnet"]
+    assert all(len(row["runs"]) == 2 for row in content["rows"])
+    assert content["rows"][0]["runs"][0]["videos"] == 2
+    assert "| unav |" in (tmp_path / "table-1.md").read_text()
+    assert type(load_model(tmp_path / "unav" / "seed-1" / "best")[0]).__name__ == "Unav"
+    assert load_model(tmp_path / "ccnet" / "seed-0" / "best")[1].config.class_width == 2
+
+    before = (tmp_path / "ccnet" / "seed-0" / "state.pt").stat().st_mtime_ns
+    code, out = run(monkeypatch, capsys, 4, *scale[:-4], "--seeds", "0", "--device", "cpu")
+    assert code == 0, out.err
+    assert "F2C, then C2F" in out.out
+    assert (tmp_path / "ccnet" / "seed-0" / "state.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((5,), 2, "less than or equal to 4"),
+        ((2, "--seeds", "a"), 2, "whole numbers"),
+        ((2, "--set", "model.deep=1"), 4, "ccnet-i3d.yaml:13: model.deep: unknown key"),
+        ((2, "--config", "none.yaml"), 4, "cannot read the configuration"),
+    ],
+)
+def test_mistakes_are_told(data, tmp_path, monkeypatch, capsys, arguments, code, message):
+    got, out = run(monkeypatch, capsys, *arguments, "--data", data, "-o", tmp_path / "out", "--device", "cpu")
+    assert got == code
+    assert message in " ".join(out.err.replace("│", " ").split())
