@@ -28,16 +28,19 @@ def predict(
     without: Literal["audio", "visual"] | None = None,
     *,
     precision: Literal["float32", "bfloat16"] = "float32",
+    batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, EventList]:
     """The events that `model` finds in each video, of any score; `without` zeroes the features of one modality.
 
-    On an accelerator videos of about one length are taken together, which does not change what is found.
+    `batch_size` videos of about one length are taken together (default: 32 on an accelerator, 1 on the CPU), which does
+    not change what is found.
     """
     device = next(model.parameters()).device
+    batch_size = batch_size or (1 if device.type == "cpu" else 32)
     found: dict[str, EventList] = {}
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        for samples in _batches(dataset, 1 if device.type == "cpu" else 32, model.config.max_length):
+        for samples in _batches(dataset, batch_size, model.config.max_length):
             if without:
                 samples = [replace(s, **{without: np.zeros_like(getattr(s, without))}) for s in samples]
             if len(samples) == 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from davel.localize import Result
 
 FOUND, TRUE = "#1f6f8b", "#e0a030"
+MODELS = ("#1f6f8b", "#7a4fa3", "#4c8c4a", "#a34f4f", "#666666")
+"""A colour for each model under comparison."""
 GATES = {"audio": "#b5446e", "visual": "#3d7a3d"}
 PEAK_RATE = 50
 """Waveform peaks per second."""
@@ -54,6 +58,70 @@ def draw(result: Result, path: Path, truth: EventList | None = None) -> Path:
     waveform.set_xlabel("seconds")
     title = f"{printable(result.info.path.name)} · {result.model} · score ≥ {result.settings['threshold']:g}"
     lanes.set_title(title, loc="left", fontsize=10, parse_math=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+    return path
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A video with what several models find in it."""
+
+    id: str
+    duration: float
+    """Seconds."""
+    truth: EventList
+    found: Mapping[str, EventList]
+    """By model, as far as it is to be shown."""
+    gates: Mapping[str, tuple[NDArray[np.float64], NDArray[np.floating]]]
+    """By what is said of them: the times and values of `audio` and `visual` gates, (T,) each."""
+    origin: str | None = None
+
+
+def draw_compared(video: Compared, path: Path) -> Path:
+    """A PNG like the paper's Figure 4: for every class the true events and those of each model, and under them the
+    gates, on one time axis."""
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    sources = {"true": video.truth, **video.found}
+    colours = {name: MODELS[i % len(MODELS)] for i, name in enumerate(video.found)} | {"true": TRUE}
+    labels = list(dict.fromkeys(e.label for events in sources.values() for e in sorted(events, key=lambda e: e.start)))
+    height = max(0.22 * len(sources) * len(labels), 0.8)
+    figure = Figure(figsize=(11, height + (1.3 if video.gates else 0) + 1.1), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(2 if video.gates else 1, 1, sharex=True, squeeze=False)[:, 0]
+    if video.gates:
+        panels[0].get_gridspec().set_height_ratios([height, 1.3])
+    lanes = panels[0]
+    bar = 0.8 / len(sources)
+    for lane, label in enumerate(labels):
+        lanes.axhline(lane - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
+        for i, (name, events) in enumerate(sources.items()):
+            at = lane - 0.4 + bar * (i + 0.5)
+            for e in (e for e in events if e.label == label):
+                alpha = 1.0 if name == "true" else 0.3 + 0.7 * e.score
+                lanes.barh(at, e.duration, left=e.start, height=0.85 * bar, color=colours[name], alpha=alpha)
+    lanes.set_yticks(range(len(labels)), labels, fontsize=9, parse_math=False)
+    lanes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
+    if not labels:
+        lanes.text(0.5, 0.5, "no events", transform=lanes.transAxes, ha="center", va="center", color="#777777")
+    handles = [Patch(color=colours[name], label=name) for name in sources]
+    lanes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=8, frameon=False)
+    title = video.id + (f" · {video.origin}" if video.origin else "")
+    lanes.set_title(title, loc="left", fontsize=10, parse_math=False)
+    if video.gates:
+        for name, (times, gate) in video.gates.items():
+            colour = GATES["audio" if "audio" in name else "visual"]
+            panels[1].plot(times, gate, color=colour, linewidth=1.2, label=name)
+        panels[1].set_ylabel("gates", fontsize=9)
+        panels[1].legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, fontsize=8, frameon=False)
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlim(0, video.duration)
+    panels[-1].set_xlabel("seconds")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
     return path

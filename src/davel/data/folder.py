@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from davel.data.annotations import AnnotatedVideo, Annotations, read_annotations
 from davel.data.dataset import Dataset
 from davel.data.simulate import MARKER, Simulation
-from davel.data.unav100 import LAYOUTS, Kind, join, load_stream
+from davel.data.unav100 import ANNOTATIONS, FEATURES, LAYOUTS, Kind, find_kind, join, load_stream
 from davel.errors import ConfigError, printable
 from davel.features import store
 from davel.features.extract import spec_of
@@ -64,6 +64,15 @@ class DataConfig:
             raise ValueError("`kind` is for `features`: leave it out")
         if any(n is not None and n < 1 for n in (self.classes, self.limit)) or self.workers < 1:
             raise ValueError("classes, limit and workers must be at least 1")
+
+    @classmethod
+    def unav100(cls, folder: Path, kind: Kind | None = None, **more: Any) -> DataConfig:
+        """A data set in UnAV-100's layout; the kind of its features is found where it is not given."""
+        features = folder / FEATURES
+        if kind is None:
+            simulated = (features / MARKER).is_file()
+            kind = Simulation.read(features).features if simulated else find_kind(features)
+        return cls(annotations=folder / ANNOTATIONS, features=features, kind=kind, **more)
 
     def annotated(self) -> Annotations:
         """The annotations, as far as they are asked for."""

@@ -1,0 +1,51 @@
+"""`davel plot`: pictures of what models find in annotated videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from davel.cli import console
+
+
+def plot(
+    videos: list[str] = typer.Argument(help="Ids of annotated videos."),
+    model: list[str] = typer.Option(..., "-m", "--model", help="A model; give several to compare them."),
+    data: Path = typer.Option(help="The data set's folder, in UnAV-100's layout."),
+    output: Path = typer.Option(Path("."), "-o", "--output", help="Folder for ID.png."),
+    threshold: float | None = typer.Option(None, min=0, max=1, help="Least score of an event (default: each model's)."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
+) -> None:
+    """Draw the true events, those of each model and both gates on one time axis (the paper's Figure 4)."""
+    from davel.compare import compare_models
+    from davel.data.folder import DataConfig
+    from davel.errors import ConfigError, printable
+    from davel.localize import load
+    from davel.plot import draw_compared, require_matplotlib
+
+    require_matplotlib()
+    names = _names(model)
+    if len(set(names)) < len(names):
+        raise typer.BadParameter(f"two models have one name: {', '.join(names)}", param_hint="-m")
+    localizers = {name: load(path, device) for name, path in zip(names, model, strict=True)}
+    config = DataConfig.unav100(data)
+    annotated = config.annotated().videos
+    if unknown := [key for key in videos if key not in annotated]:
+        raise ConfigError(f"{printable(unknown[0])}: is not among the {len(annotated)} annotated videos")
+    dataset = config.open({key: annotated[key] for key in videos}, None)
+    output.mkdir(parents=True, exist_ok=True)
+    with console.progress_bar() as bar:
+        for key in bar.track(videos, description="plot"):
+            picture = draw_compared(compare_models(localizers, dataset, key, threshold), output / f"{key}.png")
+            print(picture)
+
+
+def _names(models: list[str]) -> list[str]:
+    """What to call the models: as short as tells them apart."""
+    paths = [Path(m).parts for m in models]
+    for n in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-n:]) for parts in paths]
+        if len(set(names)) == len(names) and "best" not in names:
+            return names
+    return list(models)
