@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from davel.errors import ConfigError
 from davel.models import CCNet, CCNetConfig, build
+from davel.models.blocks import Conv, DepthwiseConv
+from davel.models.network import Grid
 
 SMALL = {"num_classes": 3, "visual_dim": 10, "audio_dim": 6, "max_length": 64, "width": 16, "class_width": 8}
 
@@ -147,3 +149,30 @@ def test_a_configuration_that_does_not_fit_is_refused(wrong, message):
 
 def test_the_configuration_may_be_typed():
     assert build(CCNetConfig(**SMALL)).config == build(SMALL).config
+
+
+@settings(max_examples=30, deadline=None)
+@given(T=st.integers(1, 9), stride=st.sampled_from([1, 2]), seed=st.integers(0, 99))
+def test_the_depthwise_convolution_and_its_gradients_are_torchs(T, stride, seed):
+    torch.manual_seed(seed)
+    conv = DepthwiseConv(4, stride)
+    x = torch.randn(2, T, 4, requires_grad=True)
+    plain = torch.nn.functional.conv1d(x.mT, conv.weight.T[:, None], stride=stride, padding=1, groups=4).mT
+    grad = torch.randn_like(plain)
+    expected = torch.autograd.grad(plain, (x, conv.weight), grad)
+    y = conv(x)
+    torch.testing.assert_close(y, plain)
+    for ours, theirs in zip(torch.autograd.grad(y, (x, conv.weight), grad), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_convolution_at_single_steps_is_the_whole_one_at_these():
+    torch.manual_seed(0)
+    masks = [torch.arange(n) < torch.tensor([[n], [n // 2]]) for n in (8, 4, 2)]
+    levels = [torch.randn(2, mask.shape[1], 5) * mask[..., None] for mask in masks]
+    grid, conv = Grid(masks), Conv(5, 3, bias=True)
+    result = grid.split(grid.put(conv.at(grid.join(levels), grid.steps)))
+    for x, mask, y in zip(levels, masks, result, strict=True):
+        torch.testing.assert_close(y, conv(x, mask))
+    for x, y in zip(levels, grid.split(grid.join(levels)), strict=True):
+        assert torch.equal(x, y)

@@ -72,12 +72,12 @@ def test_published_batching_depends_on_the_batch_and_leaves_the_model_as_it_was(
 def test_published_batching_takes_the_mask_of_the_row_modulo_the_batch():
     """As the released code repeats the masks of B videos for their C classes: row b * C + c takes that of row % B."""
     dependencies = build({**SMALL, "name": "unav", "max_length": 32}).eval().dependencies
-    x, mask = torch.randn(2, 32, 16), torch.arange(32) < torch.tensor([[32], [10]])
+    x, mask = torch.randn(2, 32, 3, 4), torch.arange(32) < torch.tensor([[32], [10]])
     seen = []
     dependencies.temporal.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2].sum(1).tolist()))
-    dependencies.depend(0, x, mask)
+    dependencies.along_time(x, mask)
     dependencies.published_masks = True
-    dependencies.depend(0, x, mask)
+    dependencies.along_time(x, mask)
     assert seen == [[32, 32, 32, 10, 10, 10], [32, 10, 32, 10, 32, 10]]
 
 

@@ -58,14 +58,22 @@ def test_gates_are_the_released_ones(case, outputs):
 
 
 def test_events_are_the_released_ones_in_the_same_order(case, outputs):
+    """Events whose scores differ by less than float32 can tell may change places."""
     golden = case[0]
     results = decode(outputs, golden.batch()[2], golden.timing, golden.durations)
     for i, events in enumerate(results):
-        expected = golden.expected[f"events_{i}_segments"]
-        real = expected[:, 0] < expected[:, 1]
-        assert (events.label_ids == golden.expected[f"events_{i}_labels"][real]).all()
-        np.testing.assert_allclose(events.segments, expected[real], atol=1e-3)
-        np.testing.assert_allclose(events.scores, golden.expected[f"events_{i}_scores"][real], atol=1e-4)
+        segments, scores, labels = (golden.expected[f"events_{i}_{part}"] for part in ("segments", "scores", "labels"))
+        real = segments[:, 0] < segments[:, 1]
+        segments, scores, labels = segments[real], scores[real], labels[real]
+        assert len(events) == len(scores)
+        apart = np.abs(events.segments[:, None] - segments).max(-1)
+        apart[events.label_ids[:, None] != labels] = np.inf
+        moved = np.flatnonzero(apart.diagonal() > 1e-3)
+        theirs = moved[apart[np.ix_(moved, moved)].argmin(1)] if len(moved) else moved
+        assert sorted(theirs) == sorted(moved)
+        assert (apart[moved, theirs] <= 1e-3).all()
+        np.testing.assert_allclose(scores[theirs], scores[moved], rtol=1e-6)
+        np.testing.assert_allclose(events.scores, scores, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", CASES[:3])

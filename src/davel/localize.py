@@ -18,6 +18,7 @@ from davel.events import EventList
 from davel.features.extract import Features, extract
 from davel.features.spec import FeatureSpec
 from davel.media import Coverage, MediaInfo
+from davel.memory import keep_freed_memory
 from davel.models import Network
 from davel.weights import ModelInfo, load_model
 from davel.windows import run_windows
@@ -154,6 +155,7 @@ class Localizer:
 
 def load(name_or_dir: str | Path = "scenes", device: str = "cpu") -> Localizer:
     """A localizer from a built-in model's name or a model's folder; `device` as in torch, or `auto`."""
+    keep_freed_memory()
     return Localizer(*load_model(name_or_dir)).to(choose_device(device))
 
 

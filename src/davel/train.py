@@ -37,9 +37,9 @@ from davel.errors import ConfigError, MissingError, printable
 from davel.evaluate import predict, score
 from davel.events import EventList
 from davel.files import replacing
+from davel.memory import keep_freed_memory
 from davel.models import Network, NetworkConfig, build, parse_network
 from davel.models.blocks import Block, Conv, DepthwiseConv
-from davel.models.network import ClassDependencies
 from davel.weights import ModelInfo, read_checkpoint, save_model
 
 
@@ -278,7 +278,7 @@ class Run:
 
 
 def checkpoint_activations(model: nn.Module) -> None:
-    """Make the blocks, and the dependencies of each level, compute their inner values again in the backward pass."""
+    """Make the blocks compute their inner values again in the backward pass."""
     from torch.utils.checkpoint import checkpoint
 
     def again(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -288,9 +288,7 @@ def checkpoint_activations(model: nn.Module) -> None:
         return call
 
     for module in model.modules():
-        if isinstance(module, ClassDependencies):
-            module.depend = again(module.depend)  # type: ignore[method-assign]
-        elif isinstance(module, Block):
+        if isinstance(module, Block):
             module.forward = again(module.forward)  # type: ignore[method-assign]
 
 
@@ -350,6 +348,7 @@ def train(
     Under `torchrun`, each process does its share. ConfigError if the data or the configuration do not fit, or if the
     run is there already and `resume` is not set.
     """
+    keep_freed_memory()
     with parallel.processes(torch.device(device)) as own_device:
         first = parallel.rank() == 0
         return _train(config, resume, own_device, report if report and first else Reporting())

@@ -7,6 +7,7 @@ come first; what lies behind them is padding. `mask=None` means that every step 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +64,13 @@ class Conv(nn.Module):
         neighbours = torch.cat([padded[:, :-2], x, padded[:, 2:]], dim=-1)  # (B, T, 3 * in)
         return masked(F.linear(neighbours, self.weight, self.bias), mask)
 
+    def at(self, rows: Tensor, steps: Tensor) -> Tensor:
+        """Only at the given steps (N,) of sequences one after the other, with rows of zeros at their ends:
+        (R, in) -> (N, out)"""
+        neighbours = steps[:, None] + torch.tensor([-1, 0, 1], device=steps.device)
+        x = rows.index_select(0, neighbours.flatten()).view(len(steps), -1)  # (N, 3 * in)
+        return F.linear(x, self.weight, self.bias)
+
 
 class DepthwiseConv(nn.Module):
     """Depthwise convolution over time, kernel 3, without bias; stride 2 keeps every second step."""
@@ -75,10 +83,44 @@ class DepthwiseConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T / stride, D)"""
-        T = x.shape[1]
-        padded = F.pad(x, (0, 0, 1, 1))
-        previous, this, following = (padded[:, k : k + T : self.stride] for k in range(3))
-        return previous * self.weight[0] + this * self.weight[1] + following * self.weight[2]
+        y: Tensor = _Depthwise.apply(x, self.weight.to(x.dtype), self.stride)  # type: ignore[no-untyped-call]
+        return y
+
+
+class _Depthwise(torch.autograd.Function):
+    """As three products and two sums, but with one result for all and nothing kept but the input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        y = x[:, ::stride] * weight[1]
+        for neighbour, reached, k in _neighbours(x, y, stride):
+            reached.addcmul_(neighbour, weight[k])
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        stride = ctx.stride
+        grad_x = torch.zeros_like(x) if stride > 1 else grad * weight[1]
+        grad_weight = torch.empty_like(weight)
+        if stride > 1:
+            grad_x[:, ::stride] = grad * weight[1]
+        grad_weight[1] = (x[:, ::stride] * grad).sum((0, 1))
+        for (neighbour, reached, k), (target, _, _) in zip(
+            _neighbours(x, grad, stride), _neighbours(grad_x, grad, stride), strict=True
+        ):
+            grad_weight[k] = (neighbour * reached).sum((0, 1))
+            target.addcmul_(reached, weight[k])
+        return grad_x, grad_weight, None
+
+
+def _neighbours(x: Tensor, y: Tensor, stride: int) -> list[tuple[Tensor, Tensor, int]]:
+    """The steps of x (B, T, D) before and after every `stride`-th one, those of y (B, T / stride, D) that they belong
+    to, and their place in the kernel."""
+    before, after = x[:, stride - 1 : -1 : stride], x[:, 1::stride]
+    return [(before, y[:, 1:], 0), (after, y[:, : after.shape[1]], 2)]
 
 
 class MaskedAttention(nn.Module):

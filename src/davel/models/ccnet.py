@@ -22,6 +22,7 @@ from davel.models.network import (
     OTHER,
     ClassDependencies,
     CrossModalInteraction,
+    Grid,
     Network,
     NetworkConfig,
     Outputs,
@@ -65,19 +66,19 @@ class CCNet(Network):
 
         T is anything up to `max_length`, Tl = ceil(T / 2^l). ValueError if shapes do not fit.
         """
-        inputs, masks = self.pad(visual, audio, mask)
-        streams = {m: self.embed[m](inputs[m], masks[0]) for m in MODALITIES}
-        pyramid, gates = self.cross_modal_consistency(streams, masks)
-        pyramid = self.collaborate(pyramid, masks)
-        logits, offsets = self.decoder(pyramid, masks)
+        inputs, grid = self.pad(visual, audio, mask)
+        streams = {m: self.embed[m](inputs[m], grid.masks[0]) for m in MODALITIES}
+        pyramid, gates = self.cross_modal_consistency(streams, grid.masks)
+        pyramid = self.collaborate(pyramid, grid)
+        logits, offsets = self.decoder(pyramid, grid)
         return self.crop(Outputs(logits, offsets, gates), T=mask.shape[1])
 
-    def collaborate(self, pyramid: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
+    def collaborate(self, pyramid: list[Tensor], grid: Grid) -> list[Tensor]:
         """MTGC, multi-temporal granularity collaboration: per level (B, Tl, 2D) -> (B, Tl, 2D)"""
         modules = [self.coarse_to_fine, self.dependencies, self.fine_to_coarse]
         for module in modules if self.config.order == "c2f-f2c" else reversed(modules):
             if module is not None:
-                pyramid = module(pyramid, masks)
+                pyramid = module(pyramid, grid)
         return pyramid
 
 
@@ -149,10 +150,10 @@ class CoarseToFine(nn.Module):
         self.stretch = nn.ModuleList(Stretch(lengths[i + 1], lengths[i]) for i in range(config.num_levels - 1))
         self.block = Block(2 * config.width, config.num_heads, drop_path=config.drop_path)
 
-    def forward(self, pyramid: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
+    def forward(self, pyramid: list[Tensor], grid: Grid) -> list[Tensor]:
         """Per level (B, Tl, 2D) -> (B, Tl, 2D)"""
         refined = []
-        for stretch, fine, coarse, mask in zip(self.stretch, pyramid, pyramid[1:], masks, strict=False):
+        for stretch, fine, coarse, mask in zip(self.stretch, pyramid, pyramid[1:], grid.masks, strict=False):
             refined.append(self.block(fine, stretch(coarse, fine.shape[1]), mask))
         return [*refined, pyramid[-1]]
 
@@ -179,10 +180,10 @@ class TemporalDependencies(ClassDependencies):
         self.press = Conv(2 * config.width, H)
         self.context = nn.ModuleList(LevelContext(T, C, H, config.drop_path) for T in lengths)
 
-    def classes(self, level: int, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, 2D), (B, T) -> (B, T, C, H)"""
-        context: Tensor = self.context[level](self.press(x, mask).relu().mT)
-        return super().classes(level, x, mask) + context
+    def inform(self, classes: list[Tensor], pyramid: list[Tensor], grid: Grid) -> list[Tensor]:
+        """Per level (B, Tl, C, H) -> (B, Tl, C, H)"""
+        pressed = grid.split(grid.put(self.press.at(grid.join(pyramid), grid.steps).relu()))
+        return [x + context(tokens.mT) for x, context, tokens in zip(classes, self.context, pressed, strict=True)]
 
 
 class LevelContext(nn.Module):
@@ -220,9 +221,9 @@ class FineToCoarse(nn.Module):
             Block(2 * config.width, 1, drop_path=config.drop_path) for _ in range(config.num_levels - 1)
         )
 
-    def forward(self, pyramid: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
+    def forward(self, pyramid: list[Tensor], grid: Grid) -> list[Tensor]:
         """Per level (B, Tl, 2D) -> (B, Tl, 2D)"""
         refined = [pyramid[0]]
-        for block, coarse, mask in zip(self.blocks, pyramid[1:], masks[1:], strict=True):
+        for block, coarse, mask in zip(self.blocks, pyramid[1:], grid.masks[1:], strict=True):
             refined.append(coarse + block(max_pool(refined[-1]), coarse, mask))
         return refined

@@ -72,6 +72,48 @@ class Outputs:
     Empty lists in a network without gates."""
 
 
+class Grid:
+    """The steps of all levels of a batch: one after the other in time, with a row of zeros before, between and after.
+
+    What is shared by the levels runs once over all of them, and only at real steps: S rows of a video, N real steps of
+    all videos and levels.
+    """
+
+    def __init__(self, masks: list[Tensor]) -> None:
+        self.masks = masks
+        """Per level (B, Tl)."""
+        self.lengths = [mask.shape[1] for mask in masks]
+        self.B = len(masks[0])
+        self.inside = self.join([torch.ones_like(mask)[..., None] for mask in masks])
+        """(B * S, 1), False at the rows of zeros."""
+        self.steps = self.join([mask[..., None] for mask in masks]).flatten().nonzero().flatten()
+        """(N,), the rows of the real steps."""
+
+    def join(self, levels: list[Tensor]) -> Tensor:
+        """Per level (B, Tl, D) -> (B * S, D)"""
+        zero = levels[0].new_zeros(self.B, 1, levels[0].shape[-1])
+        parts = [zero]
+        for level in levels:
+            parts += [level, zero]
+        return torch.cat(parts, dim=1).flatten(0, 1)
+
+    def split(self, rows: Tensor) -> list[Tensor]:
+        """(B * S, D) -> per level (B, Tl, D)"""
+        sizes = [1]
+        for length in self.lengths:
+            sizes += [length, 1]
+        return list(torch.split(rows.view(self.B, -1, rows.shape[-1]), sizes, dim=1)[1::2])
+
+    def put(self, at_steps: Tensor) -> Tensor:
+        """What the real steps have, zero elsewhere: (N, D) -> (B * S, D)"""
+        rows = at_steps.new_zeros(len(self.inside), at_steps.shape[1])
+        return rows.index_copy(0, self.steps, at_steps)
+
+    def take(self, rows: Tensor) -> Tensor:
+        """(B * S, D) -> (N, D)"""
+        return rows.index_select(0, self.steps)
+
+
 class Network(nn.Module):
     """A network from two feature sequences to the outputs of a pyramid; `forward` is each paper's own."""
 
@@ -91,12 +133,12 @@ class Network(nn.Module):
     def running_length(self, T: int) -> int:
         """The steps that a batch of T steps is run at: as at `max_length`, to the last bit of what is defined.
 
-        One step of padding on the coarsest level is felt by a video's last steps, more are not.
+        A step of padding is felt by the last real one, on every level; more are not.
         """
-        return min(self.unit * (math.ceil(T / self.unit) + 1), self.config.max_length)
+        return min(self.unit * math.ceil(T / self.unit) + 1, self.config.max_length)
 
-    def pad(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """(B, T, Dv), (B, T, Da), (B, T) -> the inputs by modality at the running length, the mask of each level.
+    def pad(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Grid]:
+        """(B, T, Dv), (B, T, Da), (B, T) -> the inputs by modality at the running length, the steps of the levels.
 
         ValueError if shapes do not fit.
         """
@@ -112,7 +154,7 @@ class Network(nn.Module):
         inputs = {"visual": visual, "audio": audio}
         inputs = {m: F.pad(x.masked_fill(~mask[..., None], 0), (0, 0, 0, length - T)) for m, x in inputs.items()}
         mask = F.pad(mask, (0, length - T))
-        return inputs, [mask[:, :: 2**level] for level in range(config.num_levels)]
+        return inputs, Grid([mask[:, :: 2**level] for level in range(config.num_levels)])
 
     @staticmethod
     def crop(outputs: Outputs, T: int) -> Outputs:
@@ -181,29 +223,28 @@ class ClassDependencies(nn.Module):
         self.cooccurrence = Block(H, 1, hidden=H, drop_path=config.drop_path)
         self.squeeze = Conv(C * H, D)
 
-    def forward(self, pyramid: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
+    def forward(self, pyramid: list[Tensor], grid: Grid) -> list[Tensor]:
         """Per level (B, Tl, 2D) -> (B, Tl, 2D)"""
-        return [self.depend(level, x, mask) for level, (x, mask) in enumerate(zip(pyramid, masks, strict=True))]
+        own = self.expand.at(grid.join(pyramid), grid.steps).relu()  # (N, C * H)
+        levels = [x.view(*x.shape[:2], self.C, -1) for x in grid.split(grid.put(own))]  # (B, Tl, C, H)
+        classes = self.inform(levels, pyramid, grid)
+        along_time = [self.along_time(x, mask) for x, mask in zip(classes, grid.masks, strict=True)]
+        steps = grid.take(grid.join([x.flatten(2) for x in classes])).view(len(own), self.C, -1)  # (N, C, H)
+        across_classes = self.cooccurrence(steps, steps)
+        joined = grid.join(along_time) + grid.put(across_classes.flatten(1))  # (B * S, C * H)
+        return grid.split(grid.put(self.squeeze.at(joined, grid.steps)))
 
-    def classes(self, level: int, x: Tensor, mask: Tensor) -> Tensor:
-        """What each class sees of a level: (B, T, 2D), (B, T) -> (B, T, C, H)"""
-        own: Tensor = self.expand(x, mask).relu()
-        return own.view(*mask.shape, self.C, -1)
+    def inform(self, classes: list[Tensor], pyramid: list[Tensor], grid: Grid) -> list[Tensor]:
+        """What the classes are told before they look around: per level (B, Tl, C, H) -> (B, Tl, C, H)"""
+        return classes
 
-    def depend(self, level: int, x: Tensor, mask: Tensor) -> Tensor:
-        """One level: (B, T, 2D), (B, T) -> (B, T, 2D)"""
-        B, T = mask.shape
-        x_classes = self.classes(level, x, mask)  # (B, T, C, H)
-        folded, folded_mask = fold_classes(x_classes.transpose(1, 2), mask)
+    def along_time(self, x: Tensor, mask: Tensor) -> Tensor:
+        """One level: (B, T, C, H), (B, T) -> (B, T, C * H)"""
+        folded, folded_mask = fold_classes(x.transpose(1, 2), mask)
         if self.published_masks:
             folded_mask = mask.repeat(self.C, 1)
-        along_time = self.temporal(folded, folded, folded_mask)  # (B * C, T, H)
-        along_time = along_time.unflatten(0, (B, self.C)).transpose(1, 2)  # (B, T, C, H)
-        steps = x_classes.flatten(0, 1)  # (B * T, C, H)
-        across_classes = self.cooccurrence(steps, steps).unflatten(0, (B, T))  # (B, T, C, H)
-        joined = along_time + across_classes * mask[..., None, None]
-        related: Tensor = self.squeeze(joined.flatten(2), mask)
-        return related
+        y: Tensor = self.temporal(folded, folded, folded_mask)  # (B * C, T, H)
+        return y.view(len(x), self.C, *y.shape[1:]).transpose(1, 2).flatten(2)
 
 
 def fold_classes(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,13 +263,11 @@ class Decoder(nn.Module):
         self.scales = nn.Parameter(torch.ones(config.num_levels))
         self.classify.start_at(-math.log(99))  # every class starts at a probability of 1 %
 
-    def forward(self, pyramid: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, pyramid: list[Tensor], grid: Grid) -> tuple[list[Tensor], list[Tensor]]:
         """Per level (B, Tl, 2D) -> logits (B, Tl, C), offsets (B, Tl, C, 2)"""
-        logits = [self.classify(x, mask) for x, mask in zip(pyramid, masks, strict=True)]
-        offsets = [
-            (self.regress(x, mask) * scale).relu().unflatten(-1, (-1, 2))
-            for x, mask, scale in zip(pyramid, masks, self.scales, strict=True)
-        ]
+        rows = grid.join(pyramid)
+        logits, distances = (grid.split(head(rows, grid)) for head in (self.classify, self.regress))
+        offsets = [(x * scale).relu().unflatten(-1, (-1, 2)) for x, scale in zip(distances, self.scales, strict=True)]
         return logits, offsets
 
 
@@ -246,9 +285,10 @@ class Head(nn.Module):
         assert self.out.bias is not None
         nn.init.constant_(self.out.bias, value)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, 2D), (B, T) -> (B, T, out)"""
+    def forward(self, rows: Tensor, grid: Grid) -> Tensor:
+        """(B * S, 2D) -> (B * S, out)"""
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(conv(x, mask)).relu()
-        y: Tensor = self.out(x, mask)
-        return y
+            # at padding the norm leaves its bias, which the last real step sees; between the levels there is nothing
+            assert isinstance(conv, Conv)
+            rows = norm(grid.put(conv.at(rows, grid.steps))).relu() * grid.inside
+        return grid.put(self.out.at(rows, grid.steps))

@@ -46,10 +46,10 @@ class Unav(Network):
 
         T is anything, Tl = ceil(T / 2^l). ValueError if shapes do not fit.
         """
-        inputs, masks = self.pad(visual, audio, mask)
-        streams = {m: self.embed[m](inputs[m], masks[0]) for m in MODALITIES}
-        pyramid = self.dependencies(self.cross_modal_pyramid(streams, masks), masks)
-        logits, offsets = self.decoder(pyramid, masks)
+        inputs, grid = self.pad(visual, audio, mask)
+        streams = {m: self.embed[m](inputs[m], grid.masks[0]) for m in MODALITIES}
+        pyramid = self.dependencies(self.cross_modal_pyramid(streams, grid.masks), grid)
+        logits, offsets = self.decoder(pyramid, grid)
         return self.crop(Outputs(logits, offsets, gates={m: [] for m in MODALITIES}), T=mask.shape[1])
 
     def cross_modal_pyramid(self, x: dict[str, Tensor], masks: list[Tensor]) -> list[Tensor]:
