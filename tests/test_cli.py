@@ -13,30 +13,11 @@ from media_files import make_media
 from tiny import LABELS, tiny_model
 
 import davel
-from davel import cli
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
     return str(tiny_model(tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Runs `davel ...` in an empty folder; the exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["davel", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def clip(folder: Path, name: str = "clip.mp4", seconds: float = 3) -> Path:

@@ -141,7 +141,8 @@ def _changed(model: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def measure(config: TrainConfig, best: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """The figures of a trained model on the test subset of its data."""
     model, info, _ = load_model(best)
-    dataset = config.data.open(config.data.annotated().subset(config.data.test), None)
+    data = replace(config.data, skip_broken=False)  # a test without its broken videos is another test
+    dataset = data.open(data.annotated().subset(data.test), None)
     found = predict(model.to(device), dataset, config.detection, precision=config.compute.precision)
     origin = {"data": dataset.origin} if dataset.origin else {}
     return score(found, dataset.videos, len(info.labels)) | origin

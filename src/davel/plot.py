@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from davel.data.stats import event_seconds
 from davel.errors import MissingError, printable
 from davel.events import EventList
 from davel.files import replacing
@@ -18,6 +19,8 @@ from davel.media import Sound, open_media
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from davel.data.annotations import Annotations
+    from davel.data.stats import Statistics
     from davel.localize import Result
 
 FOUND, TRUE = "#1f6f8b", "#e0a030"
@@ -124,6 +127,41 @@ def draw_compared(video: Compared, path: Path) -> Path:
     panels[-1].set_xlabel("seconds")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
+    return path
+
+
+def draw_statistics(annotations: Annotations, counted: Statistics, path: Path) -> Path:
+    """Histograms of the durations of videos and events, of events per video, and of events per class, as a PNG."""
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    (durations, lengths), (numbers, classes) = figure.subplots(2, 2)
+    subsets = {
+        subset: [v.duration for v in annotations.videos.values() if v.subset == subset] for subset in counted.subsets
+    }
+    durations.hist(list(subsets.values()), bins=30, stacked=True, label=[printable(s) or "none" for s in subsets])
+    durations.legend()
+    durations.set(xlabel="seconds of a video", ylabel="videos")
+    seconds = event_seconds(annotations)
+    if len(seconds):
+        lengths.hist(seconds, bins=np.geomspace(max(seconds.min(), 0.05), seconds.max() * 1.001, 40))
+    lengths.set(xscale="log", xlabel="seconds of an event", ylabel="events")
+    per_video = counted.events_per_video
+    most = min(max(per_video, default=0), 20)
+    heights = [per_video.get(n, 0) for n in range(most)] + [sum(c for n, c in per_video.items() if n >= most)]
+    numbers.bar(range(most + 1), heights)
+    more = " (the last: or more)" if max(per_video, default=0) > most else ""
+    numbers.set(xlabel=f"events of a video{more}", ylabel="videos")
+    classes.bar(range(len(counted.classes)), list(counted.classes.values()), width=1.0)
+    classes.set(xlabel="classes, most frequent first", ylabel="events")
+    if 0 < len(counted.classes) <= 20:
+        classes.set_xticks(range(len(counted.classes)), [printable(c) for c in counted.classes], rotation=90)
+    figure.suptitle(f"{counted.videos} videos, {counted.events} events, {len(counted.classes)} classes")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
     return path
 
 

@@ -338,6 +338,8 @@ class Reporting:
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None
     """Given each line of the log."""
     on_features: Callable[[int, int], None] = lambda done, total: None
+    on_skipped: Callable[[tuple[str, ...]], None] = lambda ids: None
+    """Given the videos that are left out because their features are missing or broken."""
 
 
 def train(
@@ -367,6 +369,8 @@ def _train(config: TrainConfig, resume: bool, device: torch.device, report: Repo
     annotations = config.data.annotated()
     with parallel.first_alone():
         training, validation = load_data(config.data, annotations, report.on_features)
+    if training.skipped:
+        report.on_skipped(training.skipped)
     network = complete(config.model, training, annotations)
     steps_per_epoch = len(training) // recipe.batch_size
     if not steps_per_epoch:
@@ -420,7 +424,8 @@ def _train(config: TrainConfig, resume: bool, device: torch.device, report: Repo
             labels=annotations.labels,
             threshold=config.threshold,
             figures={"validation": figures, "epoch": run.epoch}
-            | ({"data": training.origin} if training.origin else {}),
+            | ({"data": training.origin} if training.origin else {})
+            | ({"skipped": len(training.skipped)} if training.skipped else {}),
         )
         folders = [config.output / "last"]
         if run.best is None or figures["average_mAP"] > run.best:
@@ -503,5 +508,9 @@ def load_data(
         raise ConfigError("data: validation: the test subset is never used for selection: name another")
     subsets = [annotations.subset(config.train), annotations.subset(config.validation)]
     both = config.open(subsets[0] | subsets[1], on_features)
-    training, validation = (replace(both, videos=videos) for videos in subsets)
+    training, validation = (
+        replace(both, videos={key: video for key, video in videos.items() if key in both.videos}) for videos in subsets
+    )
+    if not training.videos or not validation.videos:
+        raise ConfigError(f"no video is left to train or to validate on: {len(both.skipped)} are missing or broken")
     return training, validation

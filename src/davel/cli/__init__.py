@@ -12,7 +12,7 @@ import sys
 import typer
 
 from davel import __version__
-from davel.cli import ablate, demo, evaluate, localize, plot, scenes, train
+from davel.cli import ablate, data, demo, evaluate, localize, plot, scenes, train
 from davel.errors import DavelError, printable
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ def options(
 
 for command in (localize.localize, demo.demo, scenes.scenes, train.train, evaluate.evaluate, ablate.ablate, plot.plot):
     app.command()(command)
+app.add_typer(data.app)
 
 
 def main() -> None:

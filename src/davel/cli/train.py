@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from davel.cli import console
+from davel.errors import printable
 
 if TYPE_CHECKING:
     from davel.train import Progress
@@ -55,7 +56,12 @@ def train(
                 highlight=False,
             )
 
-        report = Reporting(on_progress, on_epoch, on_features)
+        def on_skipped(ids: tuple[str, ...]) -> None:
+            more = ", ..." if len(ids) > 5 else ""
+            listed = ", ".join(printable(key) for key in ids[:5])
+            console.complain(f"davel: {len(ids)} videos are left out as missing or broken: {listed}{more}")
+
+        report = Reporting(on_progress, on_epoch, on_features, on_skipped)
         best = run(settings, resume=resume, device=choose_device(device), report=report)
     if int(os.environ.get("RANK", 0)) == 0:
         print(best)

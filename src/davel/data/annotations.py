@@ -10,16 +10,29 @@ things seen but silent or heard but hidden, in the same form with a `kind`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from davel.errors import ConfigError, printable
 from davel.events import Event, EventList
 from davel.files import replacing
+
+
+class Problem(NamedTuple):
+    """What is wrong with a data set."""
+
+    id: str
+    """Of the video; empty if it is no single one."""
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.text}" if self.id else self.text
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,21 @@ def write_annotations(path: Path, annotations: Annotations) -> None:
 
 def read_annotations(path: Path) -> Annotations:
     """Annotations from a file. ConfigError lists what is wrong with it, by video."""
+    annotations, problems = inspect_annotations(path)
+    complain(path, problems)
+    return annotations
+
+
+def complain(source: Path, problems: Sequence[object], hint: str = "") -> None:
+    """ConfigError with the first five problems and their number, if there are any."""
+    if problems:
+        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+        listed = "; ".join(printable(problem) for problem in problems[:5])
+        raise ConfigError(f"{printable(source)}: {listed}{more}{hint}")
+
+
+def inspect_annotations(path: Path) -> tuple[Annotations, list[Problem]]:
+    """What of a file can be used, and all that is wrong with the rest. ConfigError if it is no such file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -108,17 +136,19 @@ def read_annotations(path: Path) -> Annotations:
     if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
         raise ConfigError(f'{printable(path)}: expected {{"database": {{ID: ...}}}}, as in UnAV-100')
     database = content["database"]
-    problems: list[str] = []
+    problems: list[Problem] = []
     labels = _labels(database, content.get("labels"), problems)
-    videos = {key: _video(key, entry, labels, problems) for key, entry in database.items()} if labels else {}
-    if problems:
-        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
-        raise ConfigError(f"{printable(path)}: {'; '.join(problems[:5])}{more}")
-    return Annotations(labels, {key: video for key, video in videos.items() if video is not None})
+    videos = {key: _video(key, entry, labels, problems) for key, entry in database.items()}
+    return Annotations(labels, {key: video for key, video in videos.items() if video is not None}), problems
 
 
-def _labels(database: Mapping[str, Any], listed: object, problems: list[str]) -> tuple[str, ...]:
+def _labels(database: Mapping[str, Any], listed: object, problems: list[Problem]) -> tuple[str, ...]:
     """The class names by label_id: as listed, or from the events where they have ids, or in alphabetical order."""
+    before = len(problems)
+
+    def complain(key: str, text: str) -> None:
+        problems.append(Problem(key, "annotation", text))
+
     ids: dict[str, int | None] = {}
     if isinstance(listed, list):
         ids.update((str(label), i) for i, label in enumerate(listed))
@@ -126,23 +156,23 @@ def _labels(database: Mapping[str, Any], listed: object, problems: list[str]) ->
         for item in (*_items(entry, "annotations"), *_items(entry, "decoys")):
             label, label_id = item.get("label"), item.get("label_id")
             if not isinstance(label, str) or not label:
-                problems.append(f"{key}: an event without a label")
+                complain(key, "an event without a label")
             elif ids.setdefault(label, label_id) != label_id:
-                problems.append(f"{key}: label {label!r} has label_id {label_id}, elsewhere {ids[label]}")
+                complain(key, f"label {label!r} has label_id {label_id}, elsewhere {ids[label]}")
     if any(label_id is None for label_id in ids.values()):
         return tuple(sorted(ids))
     names: dict[int, str] = {}
     for label, label_id in ids.items():
         if not isinstance(label_id, int) or label_id < 0:
-            problems.append(f"label {label!r}: label_id must be a number from 0, got {label_id!r}")
+            complain("", f"label {label!r}: label_id must be a number from 0, got {label_id!r}")
         elif label_id in names:
-            problems.append(f"label_id {label_id} is both {names[label_id]!r} and {label!r}")
+            complain("", f"label_id {label_id} is both {names[label_id]!r} and {label!r}")
         else:
             names[label_id] = label
     missing = sorted(set(range(len(names))) - set(names))
-    if not problems and missing:
-        problems.append(f"label_id {missing[0]} is not used: list all classes in order, as `labels` beside `database`")
-    return tuple(names.get(i, "") for i in range(len(names)))
+    if len(problems) == before and missing:
+        complain("", f"label_id {missing[0]} is not used: list all classes in order, as `labels` beside `database`")
+    return tuple(names[i] for i in sorted(names))
 
 
 def _items(entry: Any, key: str) -> list[Mapping[str, Any]]:
@@ -150,10 +180,10 @@ def _items(entry: Any, key: str) -> list[Mapping[str, Any]]:
     return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
 
 
-def _video(key: str, entry: Any, labels: tuple[str, ...], problems: list[str]) -> AnnotatedVideo | None:
+def _video(key: str, entry: Any, labels: tuple[str, ...], problems: list[Problem]) -> AnnotatedVideo | None:
     duration = entry.get("duration") if isinstance(entry, Mapping) else None
-    if not isinstance(duration, int | float) or not duration > 0:
-        problems.append(f"{key}: needs a duration in seconds, got {duration!r}")
+    if not isinstance(duration, int | float) or not 0 < duration < math.inf:
+        problems.append(Problem(key, "annotation", f"needs a duration in seconds, got {duration!r}"))
         return None
     parts = {}
     for part in ("annotations", "decoys"):
@@ -163,6 +193,7 @@ def _video(key: str, entry: Any, labels: tuple[str, ...], problems: list[str]) -
                 start, end = map(float, item["segment"])
                 events.append(Event(item["label"], start, min(end, duration)))
             except (KeyError, TypeError, ValueError) as error:
-                problems.append(f"{key}: bad segment {item.get('segment')!r} of {item.get('label')!r}: {error}")
+                text = f"bad segment {item.get('segment')!r} of {item.get('label')!r}: {error}"
+                problems.append(Problem(key, "annotation", text))
         parts[part] = EventList.of([e for e in events if e.label in labels], labels)
     return AnnotatedVideo(key, float(duration), str(entry.get("subset", "")), parts["annotations"], parts["decoys"])

@@ -94,6 +94,8 @@ class Dataset:
     spec: FeatureSpec
     origin: str | None = None
     """What must be said wherever a figure on this data is printed, e.g. that its features are simulated."""
+    skipped: tuple[str, ...] = ()
+    """The ids of what was to be here but is missing or broken."""
 
     def __len__(self) -> int:
         return len(self.videos)

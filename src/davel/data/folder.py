@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from davel.data.annotations import AnnotatedVideo, Annotations, read_annotations
+from davel.data.annotations import AnnotatedVideo, Annotations, Problem, complain, read_annotations
 from davel.data.dataset import Dataset
-from davel.data.simulate import MARKER, Simulation
+from davel.data.inspection import Reader
+from davel.data.simulate import MARKER, Simulation, simulation_of
 from davel.data.unav100 import ANNOTATIONS, FEATURES, LAYOUTS, Kind, find_kind, join, load_stream
 from davel.errors import ConfigError, printable
 from davel.features import store
@@ -81,12 +83,16 @@ class DataConfig:
     def open(self, videos: Mapping[str, AnnotatedVideo], progress: Callable[[int, int], None] | None) -> Dataset:
         """The features of annotated videos; those that are not there yet are extracted."""
         if self.features is not None and self.kind != "davel":
-            return open_unav100(videos, self.features, self.kind, self.annotations)
+            return open_unav100(
+                videos, self.features, self.kind, self.annotations, skip_broken=self.skip_broken, workers=self.workers
+            )
         if self.features is not None:
-            return open_features(videos, self.features)
+            return open_features(videos, self.features, skip_broken=self.skip_broken)
         assert self.videos is not None
         cache = self.cache or self.videos.parent / "features"
-        return open_videos(videos, self.videos, cache, self.extractor, self.workers, progress)
+        return open_videos(
+            videos, self.videos, cache, self.extractor, self.workers, progress, skip_broken=self.skip_broken
+        )
 
 
 def open_videos(
@@ -96,51 +102,68 @@ def open_videos(
     extractor: str = "light",
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    skip_broken: bool = False,
 ) -> Dataset:
     """The given videos, whose files are named by their ids; their features are extracted once and kept in `cache`.
 
-    ConfigError lists those that are missing or unreadable.
+    ConfigError lists those that are missing or unreadable, unless they are to be skipped.
     """
-    files, problems = _find(videos, folder, lambda path: path.stem)
+    files, missing = _find(videos, folder, lambda path: path.stem)
     extracted = store.extract_many(list(files.values()), cache, extractor, workers, progress)
-    _complain(folder, list(extracted.failures.values()) + problems)
-    return _dataset(videos, {key: extracted.paths[path] for key, path in files.items()}, spec_of(extractor))
+    problems = [
+        Problem(key, "unreadable", extracted.failures[p]) for key, p in files.items() if p in extracted.failures
+    ]
+    problems += missing
+    usable = _usable(videos, folder, problems, skip_broken)
+    return _dataset(usable, {key: extracted.paths[files[key]] for key in usable}, spec_of(extractor), problems)
 
 
-def open_features(videos: Mapping[str, AnnotatedVideo], folder: Path) -> Dataset:
+def open_features(videos: Mapping[str, AnnotatedVideo], folder: Path, *, skip_broken: bool = False) -> Dataset:
     """The given videos' features, extracted before: `ID.safetensors`, or as davel names the ones that it keeps.
 
-    ConfigError lists those that are missing; all must be of one protocol.
+    ConfigError lists those that are missing, unless they are to be skipped; all must be of one protocol.
     """
     files, problems = _find(videos, folder, lambda path: KEPT.sub("", path.name) if path.suffix == SUFFIX else "")
-    _complain(folder, problems)
-    return _dataset(videos, files, store.load(next(iter(files.values()))).spec)
+    usable = _usable(videos, folder, problems, skip_broken)
+    return _dataset(usable, files, store.load(files[next(iter(usable))]).spec, problems)
 
 
-def open_unav100(videos: Mapping[str, AnnotatedVideo], folder: Path, kind: Kind, annotations: Path) -> Dataset:
+def open_unav100(
+    videos: Mapping[str, AnnotatedVideo],
+    folder: Path,
+    kind: Kind,
+    annotations: Path,
+    *,
+    skip_broken: bool = False,
+    workers: int = 4,
+) -> Dataset:
     """The given videos' features in UnAV-100's files, or simulated ones.
 
-    `annotations` are what simulated features are drawn for. ConfigError if the folder holds another kind.
+    `annotations` are what simulated features are drawn for. ConfigError if the folder holds another kind, or if files
+    are missing or broken, as far as their headers tell, and are not to be skipped.
     """
     layout = LAYOUTS[kind]
-    if not folder.is_dir():
-        raise ConfigError(f"{printable(folder)}: there is no such folder")
-    simulation = Simulation.read(folder) if (folder / MARKER).is_file() else None
-    if simulation and simulation.features != kind:
-        raise ConfigError(f"{printable(folder)}: holds simulated {simulation.features} features, not {kind}")
+    simulation = simulation_of(folder, kind)
     drawn = read_annotations(annotations).videos if simulation and simulation.lazy else None
+    problems: list[Problem] = []
+    if drawn is None:
+        with ThreadPoolExecutor(workers) as pool:
+            inspected = pool.map(Reader(folder, kind, whole=False).inspect, videos.values())
+            problems = [problem for _, found, _ in inspected for problem in found]
+    usable = _usable(videos, folder, problems, skip_broken, hint=": see `davel data check`, or set data.skip_broken")
 
     def read(key: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if simulation and drawn:
             return simulation.draw(drawn[key])
         return join({stream: load_stream(folder, layout, key, stream) for stream in layout.streams}, layout)
 
-    return Dataset(videos, read, layout.spec, origin=simulation.origin if simulation else None)
+    return Dataset(usable, read, layout.spec, simulation.origin if simulation else None, _ids(problems))
 
 
 def _find(
     videos: Mapping[str, AnnotatedVideo], folder: Path, key_of: Callable[[Path], str]
-) -> tuple[dict[str, Path], list[str]]:
+) -> tuple[dict[str, Path], list[Problem]]:
     """The file of each video by id, and what is wrong with the others."""
     if not folder.is_dir():
         raise ConfigError(f"{printable(folder)}: there is no such folder")
@@ -148,20 +171,33 @@ def _find(
     for path in sorted(folder.iterdir()):
         if not path.name.startswith("."):
             found.setdefault(key_of(path), []).append(path)
-    problems = [f"{key}: no such file" for key in videos if key not in found]
-    problems += [f"{key}: more than one file" for key in videos if len(found.get(key, ())) > 1]
-    return {key: found[key][0] for key in videos if key in found}, problems
+    problems = [Problem(key, "missing", "no such file") for key in videos if key not in found]
+    problems += [Problem(key, "missing", "more than one file") for key in videos if len(found.get(key, ())) > 1]
+    return {key: found[key][0] for key in videos if len(found.get(key, ())) == 1}, problems
 
 
-def _complain(folder: Path, problems: list[str]) -> None:
-    if problems:
-        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
-        raise ConfigError(f"{printable(folder)}: {'; '.join(problems[:5])}{more}")
+def _usable(
+    videos: Mapping[str, AnnotatedVideo], folder: Path, problems: list[Problem], skip_broken: bool, hint: str = ""
+) -> dict[str, AnnotatedVideo]:
+    """The videos without a problem. ConfigError if there are others and they are not to be skipped, or if none is."""
+    if not skip_broken:
+        complain(folder, problems, hint)
+    broken = set(_ids(problems))
+    usable = {key: video for key, video in videos.items() if key not in broken}
+    if not usable:
+        complain(folder, problems, ": no video is left")
+    return usable
 
 
-def _dataset(videos: Mapping[str, AnnotatedVideo], paths: Mapping[str, Path], spec: FeatureSpec) -> Dataset:
+def _ids(problems: list[Problem]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(problem.id for problem in problems))
+
+
+def _dataset(
+    videos: Mapping[str, AnnotatedVideo], paths: Mapping[str, Path], spec: FeatureSpec, problems: list[Problem]
+) -> Dataset:
     def read(key: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         features = store.load(paths[key], spec)
         return features.visual, features.audio
 
-    return Dataset(videos, read, spec)
+    return Dataset(videos, read, spec, skipped=_ids(problems))

@@ -11,6 +11,7 @@ the real extraction, and the noise of overlapping windows is correlated.
 from __future__ import annotations
 
 import json
+import shutil
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from davel.config import parse
-from davel.data.annotations import AnnotatedVideo, Annotations, write_annotations
+from davel.data.annotations import AnnotatedVideo, Annotations, read_annotations, write_annotations
 from davel.data.unav100 import ANNOTATIONS, FEATURES, LAYOUTS, Kind, Layout
 from davel.errors import ConfigError, printable
 from davel.events import EventList
@@ -102,7 +103,7 @@ class Simulation:
         rng = np.random.default_rng([self.seed, 2, zlib.crc32(video.id.encode())])
         spec = self.layout.spec
         timing = spec.timing
-        T = max(int((video.duration * timing.fps - timing.window) // timing.stride) + 1, 1)
+        T = timing.num_steps(video.duration)
         decoys = self._decoys(video, rng)
         result = []
         for m, modality in enumerate(("visual", "audio")):
@@ -181,6 +182,23 @@ def draw_annotations(num_videos: int, num_classes: int, seed: int = 0) -> Annota
     return Annotations(labels, videos)
 
 
+def simulation_of(folder: Path, kind: Kind) -> Simulation | None:
+    """How the features in a folder are simulated, if they are. ConfigError if there is none, or it has another kind."""
+    if not folder.is_dir():
+        raise ConfigError(f"{printable(folder)}: there is no such folder")
+    simulation = Simulation.read(folder) if (folder / MARKER).is_file() else None
+    if simulation and simulation.features != kind:
+        raise ConfigError(f"{printable(folder)}: holds simulated {simulation.features} features, not {kind}")
+    return simulation
+
+
+def bytes_of(annotations: Annotations, features: Kind) -> int:
+    """How much room the simulated features of these videos take on disk."""
+    layout = LAYOUTS[features]
+    steps = sum(layout.spec.timing.num_steps(video.duration) for video in annotations.videos.values())
+    return steps * sum(layout.streams.values()) * np.dtype(np.float32).itemsize
+
+
 def simulate(
     output: Path,
     annotations: Annotations,
@@ -193,15 +211,22 @@ def simulate(
 ) -> Path:
     """Write a data set in UnAV-100's layout with features drawn for `annotations`: the folder `output`.
 
-    ConfigError if there are features already.
+    ConfigError if there are features already, or no room for them.
     """
     simulation = Simulation(features=features, num_classes=len(annotations.labels), seed=seed, lazy=lazy)
     folder = output / FEATURES
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ConfigError(f"{printable(folder)}: is not empty: choose another output, or delete it")
+    needed, free = bytes_of(annotations, features), shutil.disk_usage(folder).free
+    if not lazy and needed > free:
+        raise ConfigError(
+            f"{printable(folder)}: the features need {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB: "
+            "draw them when they are read (lazy), or fewer videos"
+        )
     (output / ANNOTATIONS).parent.mkdir(exist_ok=True)
     write_annotations(output / ANNOTATIONS, annotations)
+    annotations = read_annotations(output / ANNOTATIONS)  # as they are stored: what lazy features are drawn for
     simulation.write(folder)  # first: what an interrupted run leaves is never taken for real features
     if not lazy:
         with ThreadPoolExecutor(workers) as pool:

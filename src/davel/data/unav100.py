@@ -65,25 +65,42 @@ def find_kind(folder: Path) -> Kind:
     return found[0]
 
 
-def load_stream(folder: Path, layout: Layout, key: str, stream: str) -> Array:
-    """One file: (T, D). ConfigError if it is missing, unreadable, of another shape or type, empty, or not finite."""
+class BrokenFeatures(ConfigError):
+    """A feature file that cannot be used."""
+
+    def __init__(self, kind: Literal["missing", "unreadable", "shape", "nan"], text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+def open_stream(folder: Path, layout: Layout, key: str, stream: str) -> NDArray[np.floating]:
+    """One file's numbers (T, D), on disk until they are used. BrokenFeatures as far as the file's header tells."""
     path = layout.path(folder, key, stream)
+    name, channels = printable(path.name), layout.streams[stream]
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise ConfigError(f"{printable(path.name)}: is missing") from None
+        raise BrokenFeatures("missing", f"{name}: is missing") from None
     except (OSError, ValueError, EOFError) as error:
-        raise ConfigError(f"{printable(path.name)}: is not a whole .npy file of numbers") from error
-    channels = layout.streams[stream]
+        raise BrokenFeatures("unreadable", f"{name}: is not a whole .npy file of numbers") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[1] != channels:
-        raise ConfigError(f"{printable(path.name)}: expected (steps, {channels}), got {getattr(array, 'shape', '?')}")
+        shape = getattr(array, "shape", "?")
+        turned = ": its axes are the other way round" if len(shape) == 2 and shape[0] == channels else ""
+        raise BrokenFeatures("shape", f"{name}: expected (steps, {channels}), got {shape}{turned}")
     if array.dtype.kind != "f":
-        raise ConfigError(f"{printable(path.name)}: expected floating-point numbers, got {array.dtype}")
+        raise BrokenFeatures("shape", f"{name}: expected floating-point numbers, got {array.dtype}")
     if len(array) == 0:
-        raise ConfigError(f"{printable(path.name)}: has no steps")
+        raise BrokenFeatures("shape", f"{name}: has no steps")
+    return array
+
+
+def load_stream(folder: Path, layout: Layout, key: str, stream: str) -> Array:
+    """One file: (T, D). BrokenFeatures if it is missing, unreadable, of another shape or type, empty, or not finite."""
+    array = np.array(open_stream(folder, layout, key, stream), dtype=np.float32)
     if not np.isfinite(array).all():
-        raise ConfigError(f"{printable(path.name)}: {int((~np.isfinite(array)).sum())} values are NaN or infinite")
-    return array.astype(np.float32, copy=False)
+        name = printable(layout.path(folder, key, stream).name)
+        raise BrokenFeatures("nan", f"{name}: {int((~np.isfinite(array)).sum())} values are NaN or infinite")
+    return array
 
 
 def join(streams: Mapping[str, Array], layout: Layout) -> tuple[Array, Array]:

@@ -39,6 +39,38 @@ def points(num_steps: int, num_levels: int) -> tuple[Tensor, Tensor]:
     return position.float(), torch.repeat_interleave(torch.arange(num_levels), torch.tensor(steps))
 
 
+def _responsible(position: Tensor, level: Tensor, segments: Tensor, regression_ranges: Ranges) -> tuple[Tensor, Tensor]:
+    """Points (P,), segments (..., N, 2) in steps -> whether a point is positive for an event (..., P, N), and its
+    distances to start and end (..., P, N, 2).
+
+    It is if it lies strictly inside and the farther boundary is within its level's range, both ends included.
+    """
+    if int(level.max()) >= len(regression_ranges):
+        raise ValueError(f"regression ranges are known for {len(regression_ranges)} levels, got {int(level.max()) + 1}")
+    ranges = torch.tensor(regression_ranges, dtype=torch.float32, device=segments.device)
+    low, high = ranges[level].unbind(-1)
+    start, end = segments[..., None, :, :].unbind(-1)  # (..., 1, N)
+    t = position[:, None]
+    distances = torch.stack([t - start, end - t], dim=-1)  # (..., P, N, 2)
+    reach = distances.amax(-1)
+    inside = distances.amin(-1) > 0
+    return inside & (reach >= low[:, None]) & (reach <= high[:, None]), distances
+
+
+def reached(segments: Tensor, num_steps: Tensor, regression_ranges: Ranges = REGRESSION_RANGES) -> Tensor:
+    """Whether some point is positive for each event: segments (N, 2) in steps, their videos' steps (N,) -> (N,) bool
+
+    An event that no point is positive for teaches the network nothing.
+    """
+    found = torch.zeros(len(segments), dtype=torch.bool)
+    for first in range(0, len(segments), 4096):
+        part = slice(first, first + 4096)
+        position, level = points(int(num_steps[part].max()), len(regression_ranges))
+        positive, _ = _responsible(position, level, segments[part].float(), regression_ranges)
+        found[part] = (positive & (position[:, None] < num_steps[part])).any(0)
+    return found
+
+
 def assign(
     position: Tensor, level: Tensor, truth: Truth, num_classes: int, regression_ranges: Ranges = REGRESSION_RANGES
 ) -> Targets:
@@ -47,17 +79,10 @@ def assign(
     A point is positive for an event that it lies strictly inside of, if the farther boundary is within the level's
     range. Of two such events of one class, the later in the annotation's order counts.
     """
-    ranges = torch.tensor(regression_ranges, dtype=torch.float32)
-    if int(level.max()) >= len(ranges):
-        raise ValueError(f"regression ranges are known for {len(ranges)} levels, got {int(level.max()) + 1}")
     device = truth.segments.device
-    low, high = ranges[level].to(device).unbind(-1)
-    level, t = level.to(device), position.to(device)[:, None]  # (P,), (P, 1)
-    start, end = truth.segments[:, None].unbind(-1)  # (B, 1, N)
-    distances = torch.stack([t - start, end - t], dim=-1)  # (B, P, N, 2)
-    reach = distances.amax(-1)
-    inside = distances.amin(-1) > 0
-    positive = inside & (reach >= low[:, None]) & (reach <= high[:, None]) & (truth.labels >= 0)[:, None]
+    position, level = position.to(device), level.to(device)
+    positive, distances = _responsible(position, level, truth.segments, regression_ranges)
+    positive &= (truth.labels >= 0)[:, None]
 
     B, P, N = positive.shape
     order = torch.arange(1, N + 1, device=device) * positive  # (B, P, N): 0 is no event

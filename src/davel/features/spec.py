@@ -31,6 +31,10 @@ class Timing(NamedTuple):
         """The (fractional) steps at given times."""
         return (seconds * self.fps - self.window / 2) / self.stride
 
+    def num_steps(self, duration: float) -> int:
+        """The steps whose window lies within a video of so many seconds; at least one."""
+        return max(int((duration * self.fps - self.window) // self.stride) + 1, 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSpec:

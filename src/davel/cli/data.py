@@ -1,0 +1,211 @@
+"""`davel data`: check, start, count and simulate data sets."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from davel.cli import console
+from davel.errors import printable
+
+if TYPE_CHECKING:
+    from davel.check import Report
+    from davel.data.stats import Statistics
+
+app = typer.Typer(name="data", help="Check, start, count and simulate data sets.", no_args_is_help=True)
+
+
+class Features(StrEnum):
+    i3d_vggish = "i3d-vggish"
+    one_peace = "one-peace"
+
+
+@app.command()
+def check(
+    folder: Path = typer.Argument(help="A data set in UnAV-100's layout: annotations/ and av_features/."),
+    features: Features | None = typer.Option(None, help="Which features, where the folder does not tell."),
+    annotations: Path | None = typer.Option(None, help="Another annotation file."),
+    workers: int = typer.Option(4, min=1, help="Threads that read."),
+    as_json: bool = typer.Option(False, "--json", help="Everything, as a JSON object."),
+) -> None:
+    """Read every annotation and feature file, and list all that is wrong. Exit code 4 if something is."""
+    from davel.check import check as run
+    from davel.data.folder import DataConfig
+
+    config = DataConfig.unav100(folder, features.value if features else None)
+    assert config.features is not None
+    assert config.kind != "davel"
+    with console.progress_bar() as bar:
+        task = bar.add_task("check", total=None, note="")
+        report = run(
+            annotations or config.annotations,
+            config.features,
+            config.kind,
+            workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print(json.dumps(report.to_dict(), indent=1))
+    else:
+        _show(report)
+    if report.problems:
+        raise typer.Exit(4)
+
+
+def _show(report: Report) -> None:
+    from davel.detection.targets import REGRESSION_RANGES
+
+    out = console.results()
+    subsets = ", ".join(f"{count} {subset or 'of no subset'}" for subset, count in report.subsets.items())
+    kind = report.origin or f"{report.features} features"
+    out.print(
+        f"{sum(report.subsets.values())} videos ({subsets}), {report.events} events, {report.classes} classes; {kind}"
+    )
+    for note in report.notes:
+        out.print(escape(f"note: {printable(note)}"))
+    if grid := report.grid:
+        out.print(
+            f"longest video: {grid.longest} steps; model.max_length: {grid.length} holds all, "
+            f"{grid.length_for_most} holds 99 %"
+        )
+        out.print(f"events without a positive point: {grid.unreached} of {report.events} with the released ranges")
+        if grid.ranges == REGRESSION_RANGES:
+            out.print("the released regression ranges fit these durations")
+        else:
+            ranges = [[int(low), int(high)] for low, high in grid.ranges]
+            without = f"{grid.unreached_with_ranges} events without a positive point"
+            out.print(escape(f"recipe.regression_ranges for these durations: {ranges} ({without})"))
+    if not report.problems:
+        out.print("nothing is wrong")
+        return
+    table = Table("problem", "videos", "first of them")
+    for kind, count in Counter(problem.kind for problem in report.problems).most_common():
+        first = [str(problem) for problem in report.problems if problem.kind == kind][:3]
+        table.add_row(kind, str(count), escape("\n".join(map(printable, first))))
+    out.print(table)
+    out.print(f"{len(report.problems)} problems (all of them: --json)")
+
+
+@app.command()
+def init(
+    table: Path = typer.Argument(metavar="CSV", help="Lines of file,start,end,label; a file alone has no event."),
+    videos: Path | None = typer.Option(None, help="Folder of the videos (default: the table's)."),
+    output: Path = typer.Option(Path("."), "-o", "--output", help="Folder for annotations.json and train.yaml."),
+    split: str = typer.Option("80/10/10", help="Parts of the videos for training, validation and test."),
+    seed: int = typer.Option(0, min=0, help="Which videos go where."),
+) -> None:
+    """Start from a table of events: annotations with a split, and a configuration to train with."""
+    from davel.data.table import Split, read_table
+    from davel.project import write_project
+
+    try:
+        parts = Split.read(split)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--split") from None
+    folder = videos or table.parent
+    with console.progress_bar() as bar:
+        task = bar.add_task("videos", total=None, note="")
+        annotations = read_table(
+            table, folder, parts, seed, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    config = write_project(output, annotations, folder)
+    counts = Counter(video.subset for video in annotations.videos.values())
+    listed = ", ".join(f"{count} {subset}" for subset, count in counts.items())
+    console.complain(f"{len(annotations.videos)} videos ({listed}), {len(annotations.labels)} classes")
+    console.complain(f"next: davel train {printable(config)}")
+    print(config)
+
+
+@app.command()
+def stats(
+    source: Path = typer.Argument(metavar="FILE_OR_DIR", help="Annotations, or a folder in UnAV-100's layout."),
+    plot: Path | None = typer.Option(None, help="Also draw them into this PNG."),
+    as_json: bool = typer.Option(False, "--json", help="Everything, as a JSON object."),
+) -> None:
+    """Count videos, events and classes; say how long they are, and how much happens at once."""
+    from davel.data.annotations import read_annotations
+    from davel.data.stats import statistics
+    from davel.data.unav100 import ANNOTATIONS
+
+    if plot:
+        from davel.plot import draw_statistics, require_matplotlib
+
+        require_matplotlib()
+    annotations = read_annotations(source / ANNOTATIONS if source.is_dir() else source)
+    counted = statistics(annotations)
+    if plot:
+        draw_statistics(annotations, counted, plot)
+    if as_json:
+        print(json.dumps(counted.to_dict(), indent=1))
+    else:
+        _count(counted)
+
+
+def _count(s: Statistics) -> None:
+    def percentiles(seconds: dict[int, float]) -> str:
+        return ", ".join(f"{p} %: {value:g}" for p, value in seconds.items())
+
+    classes = list(s.classes.items())
+    several = {n: count for n, count in s.events_per_video.items() if n > 8}
+    per_video = [f"{n}: {count}" for n, count in s.events_per_video.items() if n <= 8]
+    per_video += [f"more: {sum(several.values())}"] if several else []
+    table = Table(show_header=False)
+    for name, value in {
+        "videos": f"{s.videos} ({', '.join(f'{count} {subset}' for subset, count in s.subsets.items())}), {s.hours} h",
+        "events": f"{s.events} of {len(s.classes)} classes",
+        "seconds of a video": percentiles(s.video_seconds),
+        "seconds of an event": percentiles(s.event_seconds),
+        "videos by events": ", ".join(per_video),
+        "most frequent": ", ".join(f"{label} {count}" for label, count in classes[:5]),
+        "least frequent": ", ".join(f"{label} {count}" for label, count in classes[-5:]),
+        "several classes": f"{s.several_classes:.1%} of the videos",
+        "overlapping": f"{s.overlapping:.1%} of the events, {s.overlapping_same_class:.1%} with one of their class",
+        "something happens": f"{s.covered:.1%} of the time, {s.at_once:.2f} events at once",
+    }.items():
+        table.add_row(name, escape(printable(value)))
+    console.results().print(table)
+
+
+@app.command()
+def simulate(
+    output: Path = typer.Argument(help="Folder for annotations/ and av_features/."),
+    annotations: Path | None = typer.Option(None, help="For these videos and events (default: drawn ones)."),
+    features: Features = typer.Option(Features.i3d_vggish, help="Which features to imitate in size and timing."),
+    seed: int = typer.Option(0, min=0, help="Which: the same seed gives the same features."),
+    lazy: bool = typer.Option(
+        False, "--lazy", help="Draw features when they are read: nothing but annotations on disk."
+    ),
+    videos: int | None = typer.Option(
+        None, min=1, help="How many to draw (default: 100); of given ones, so many to train and a third for the others."
+    ),
+    classes: int | None = typer.Option(None, min=1, help="How many to draw (default: 10), or to keep of given ones."),
+    workers: int = typer.Option(2, min=1, help="Threads that draw and write."),
+) -> None:
+    """Draw features of real size, where the real ones cannot be had; figures made of them are marked as simulated."""
+    from davel.data.annotations import read_annotations
+    from davel.data.simulate import draw_annotations
+    from davel.data.simulate import simulate as run
+
+    if annotations:
+        chosen = read_annotations(annotations).limited(classes, videos)
+    else:
+        chosen = draw_annotations(videos or 100, classes or 10, seed)
+    with console.progress_bar() as bar:
+        task = bar.add_task("simulate", total=len(chosen.videos), note="")
+        folder = run(
+            output,
+            chosen,
+            features=features.value,
+            seed=seed,
+            lazy=lazy,
+            workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(folder)

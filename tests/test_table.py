@@ -1,0 +1,129 @@
+"""From a table of events to a data set that trains: split by video, mistakes by line."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from media_files import make_media
+
+from davel.data.annotations import read_annotations
+from davel.data.table import Split, read_table
+from davel.errors import ConfigError
+from davel.train import load_train_config
+
+HEADER = "file,start,end,label\n"
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    first = make_media(folder / "a.mp4", seconds=3)
+    for name in "bcd":
+        (folder / f"{name}.mp4").write_bytes(first.read_bytes())
+    return folder
+
+
+def table(folder, rows: str, header: str = HEADER):
+    path = folder / "events.csv"
+    path.write_text(header + rows)
+    return path
+
+
+def test_a_table_becomes_annotations(tmp_path, videos):
+    path = table(tmp_path, "b.mp4,0.5,1.5,howl\na.mp4,0,3.2,bark\n\nb.mp4, 1 ,2,bark\nc.mp4,,,\n")
+    annotations = read_table(path, videos)
+    assert annotations.labels == ("bark", "howl")
+    assert list(annotations.videos) == ["b", "a", "c"]
+    assert [(e.label, e.start, e.end) for e in annotations.videos["b"].events] == [("howl", 0.5, 1.5), ("bark", 1, 2)]
+    assert annotations.videos["a"].events[0].end == pytest.approx(annotations.videos["a"].duration)
+    assert annotations.videos["a"].duration == pytest.approx(3, abs=0.1)
+    assert len(annotations.videos["c"].events) == 0
+
+
+def test_columns_may_stand_in_any_order(tmp_path, videos):
+    path = table(tmp_path, "bark,2,1,a.mp4\nbark,2,1,b.mp4\n", "\ufefflabel,end,start,file\n")
+    assert read_table(path, videos).videos["a"].events[0].start == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a.mp4,2,1,bark\na.mp4,x,1,bark\n", r"line 2: .*0 <= start < end, got 2 and 1; line 3: expected seconds"),
+        ("a.mp4,1,nan,bark\n", "line 2: an event needs 0 <= start < end"),
+        ("a.mp4,1,2\n", "line 2: expected 4 values, got 3"),
+        ("a.mp4,1,,bark\n", "line 2: end missing"),
+        (",1,2,bark\n", "line 2: no file is named"),
+        ("x/a.mp4,1,2,bark\n", "give a file's name without a folder"),
+        ("a.mp4,1,2,bark\nb.mp4,1,9,bark\n", r"line 3: b\.mp4 ends at 3\.\d+ s, the event at 9 s"),
+        ("a.mp4,1,2,bark\nz.mp4,1,2,bark\n", r"z\.mp4: cannot open"),
+        ("a.mp4,1,2,bark\n", "names 1 videos"),
+        ("a.mp4,,,\nb.mp4,,,\n", "has no event"),
+    ],
+)
+def test_mistakes_are_told_by_line(tmp_path, videos, rows, message):
+    with pytest.raises(ConfigError, match=message):
+        read_table(table(tmp_path, rows), videos)
+
+
+@pytest.mark.parametrize("header", ["file,start,end\n", "file,start,end,label,colour\n", ""])
+def test_other_columns_are_refused(tmp_path, videos, header):
+    with pytest.raises(ConfigError, match="line 1: expected the columns file,start,end,label, got"):
+        read_table(table(tmp_path, "a.mp4,1,2,bark\n" if header else "", header), videos)
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path, videos):
+    (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="is not a CSV in UTF-8"):
+        read_table(tmp_path / "t.csv", videos)
+    with pytest.raises(ConfigError, match="cannot read the table"):
+        read_table(tmp_path / "none.csv", videos)
+
+
+@given(
+    st.lists(st.frozensets(st.sampled_from("abcdef"), max_size=3), min_size=2, max_size=60),
+    st.sampled_from(["80/10/10", "50/25/25", "90/10/0", "1/98/1"]),
+    st.integers(0, 5),
+)
+def test_every_class_is_trained_on_and_every_split_can_be_validated(classes, split, seed):
+    subsets = Split.read(split).assign(classes, seed)
+    trained = [labels for labels, subset in zip(classes, subsets, strict=True) if subset == "train"]
+    assert trained
+    assert "validation" in subsets
+    everything = frozenset().union(*classes)
+    lost = everything - frozenset().union(*trained)
+    validated = [labels for labels, subset in zip(classes, subsets, strict=True) if subset == "validation"]
+    assert not lost or (len(validated) == 1 and lost <= validated[0])  # where no video could be spared
+    assert subsets == Split.read(split).assign(classes, seed)
+
+
+def test_a_split_keeps_its_parts_where_no_class_is_rare():
+    subsets = Split.read("60/20/20").assign([frozenset("ab")] * 50)
+    assert [subsets.count(name) for name in ("train", "validation", "test")] == [30, 10, 10]
+    assert subsets != Split.read("60/20/20").assign([frozenset("ab")] * 50, seed=1)
+
+
+@pytest.mark.parametrize("text", ["80/20", "a/b/c", "-1/1/1", "0/50/50", "100/0/0"])
+def test_another_split_is_refused(text):
+    with pytest.raises(ValueError, match=r"expected three parts|need a part"):
+        Split.read(text)
+
+
+def test_the_command_writes_a_project_that_trains(tmp_path, videos, run):
+    path = table(tmp_path, "".join(f"{name}.mp4,0.5,2,bark\n" for name in "abcd"))
+    init = ("data", "init", path, "--videos", videos, "-o", "5 owls")
+    code, out, err = run(*init)
+    assert (code, out) == (0, "5 owls/train.yaml\n")
+    assert "next: davel train 5 owls/train.yaml" in err
+    assert read_annotations(tmp_path / "5 owls" / "annotations.json").labels == ("bark",)
+    config = load_train_config(out.strip())
+    assert config.name == "5 owls"
+    assert config.data.videos.resolve() == videos.resolve()
+    small = ["model.width=8", "model.class_width=4", "recipe.epochs=2", "recipe.warmup_epochs=1"]
+    code, out, err = run("train", out.strip(), "--device", "cpu", *(f"--set={change}" for change in small))
+    assert (code, out) == (0, "5 owls/runs/5 owls/best\n"), err
+    assert (tmp_path / out.strip() / "model.json").exists()
+    code, _, err = run(*init)
+    assert code == 4
+    assert "is there already" in err
+    assert run("data", "init", path, "--split", "1/2")[0] == 2
