@@ -32,7 +32,7 @@ def test_help_needs_no_torch():
     code = "import sys, davel.cli; davel.cli.app; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     text = subprocess.run([sys.executable, "-m", "davel", "--help"], capture_output=True, text=True, check=True).stdout
-    for command in ("localize", "demo", "scenes", "train", "evaluate"):
+    for command in ("localize", "train", "evaluate", "compare", "ablate", "plot", "data", "scenes", "demo"):
         assert command in text
 
 
@@ -58,6 +58,21 @@ def test_localize_writes_what_is_asked_for_where_it_is_asked_for(run, model, tmp
     assert sorted(p.name for p in (tmp_path / "out" / "deep").iterdir()) == ["a b.csv", "a b.json", "a b.png"]
     assert len(json.loads((tmp_path / "out" / "deep" / "a b.json").read_text())["events"]) == 3
     assert (tmp_path / "out" / "deep" / "a b.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_thresholds_of_the_classes_are_used_and_drawn(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = tiny_model(tmp_path / "model")
+    clip(tmp_path)
+    code, _, err = run("localize", "clip.mp4", "-m", folder, "--threshold", "auto")
+    assert code == 4
+    assert "fit them on validation videos with `davel evaluate MODEL --fit-thresholds`" in err
+    content = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(content | {"thresholds": [1.0, 1.0, 0.0]}))
+    code, _, err = run("localize", "clip.mp4", "-m", folder, "--threshold", "auto", "--plot")
+    assert code == 0, err
+    events = json.loads((tmp_path / "clip.json").read_text())["events"]
+    assert {event["label"] for event in events} == {LABELS[2]}
 
 
 def test_localize_to_stdout_writes_nothing_else(run, model, tmp_path):
@@ -139,7 +154,7 @@ def test_two_inputs_of_one_name_are_refused_before_any_work(run, model, tmp_path
     ("arguments", "code", "message"),
     [
         (["localize"], 2, "Missing argument"),
-        (["localize", "x.mp4", "--threshold", "2"], 2, "less than or equal to 1"),
+        (["localize", "x.mp4", "--threshold", "2"], 2, "expected a score from 0 to 1, or auto, got '2'"),
         (["localize", "x.mp4", "-o", "-", "--plot"], 2, "stdout takes one format"),
         (["localize", "x.mp4", "--annotations", "a.json"], 2, "--plot only"),
         (["localize", "x.mp4", "-f", "doc"], 4, "unknown format 'doc'"),

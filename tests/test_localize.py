@@ -64,6 +64,17 @@ def test_threshold_and_top_k_keep_the_best(localizer, clip, result):
     assert kept.tolist() == [s for s in result.events.scores.tolist() if s >= threshold]
 
 
+def test_each_class_may_have_its_threshold(localizer, clip, result):
+    limits = tuple(np.quantile(result.events.scores[result.events.label_ids == c], 0.5) for c in range(len(LABELS)))
+    fitted = davel.Localizer(localizer.model, replace(localizer.info, thresholds=limits), "")
+    auto = fitted.localize(clip, threshold="auto")
+    assert list(auto.events) == [e for e in result.events if e.score >= limits[LABELS.index(e.label)]]
+    assert 0 < len(auto.events) < len(result.events)
+    assert auto.settings["threshold"] == list(limits)
+    with pytest.raises(ConfigError, match="has no thresholds of its classes: fit them"):
+        localizer.localize(clip, threshold="auto")
+
+
 def test_features_made_before_give_the_same_as_the_file(localizer, clip, result):
     again = localizer.localize_features(extract(clip))
     np.testing.assert_array_equal(again.events.segments, result.events.segments)

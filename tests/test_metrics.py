@@ -23,7 +23,7 @@ def test_a_perfect_prediction_has_full_average_precision():
 def test_a_second_prediction_of_the_same_event_is_wrong():
     truth = {"a": events(("bark", 1, 2))}
     twice = {"a": events(("bark", 1, 2, 0.9), ("bark", 1, 2, 0.8))}
-    right, _, _ = match(twice, truth, 2, (0.5,))
+    right = match(twice, truth, 2, (0.5,)).right
     assert right[:, 0].tolist() == [True, False]
 
 
@@ -46,8 +46,7 @@ def test_classes_without_truth_have_none():
 def test_a_prediction_falls_back_to_the_next_free_event():
     truth = {"a": events(("bark", 0, 10), ("bark", 2, 12))}
     predicted = {"a": events(("bark", 0, 10, 0.9), ("bark", 0.5, 10.5, 0.8))}
-    right, _, _ = match(predicted, truth, 2, (0.5,))
-    assert right.all()
+    assert match(predicted, truth, 2, (0.5,)).partner.tolist() == [[0], [1]]
 
 
 def test_a_decoy_is_reported_only_by_a_sure_event_of_its_class():

@@ -271,12 +271,13 @@ def test_from_a_folder_of_videos_to_a_model_and_its_figures(folder, capsys, monk
     assert best == folder / "run" / "best"
     assert "epoch 2/2: classification" in out.err
     assert len(list((folder / "features").glob("*.safetensors"))) == 6
-    common = ("--annotations", folder / "annotations.json", "--videos", folder / "videos", "--subset", "validation")
+    subset = ("--subset", "validation", "--bootstrap", 0, "--json")
+    common = ("--annotations", folder / "annotations.json", "--videos", folder / "videos", *subset)
     figures = json.loads(run("evaluate", best, *common).out)
     _, info, _ = load_model(best)
-    assert figures == info.figures["validation"]
+    assert {key: figures[key] for key in info.figures["validation"]} == info.figures["validation"]
     assert figures["videos"] == 2
-    kept = ("--annotations", folder / "annotations.json", "--features", folder / "features", "--subset", "validation")
+    kept = ("--annotations", folder / "annotations.json", "--features", folder / "features", *subset)
     assert json.loads(run("evaluate", best, *kept).out) == figures
     deaf = json.loads(run("evaluate", best, *common, "--without", "audio").out)
     assert deaf["videos"] == 2

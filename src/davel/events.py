@@ -84,9 +84,10 @@ class EventList(Sequence[Event]):
         """Those at the given positions, or where the given mask is set."""
         return replace(self, segments=self.segments[index], scores=self.scores[index], label_ids=self.label_ids[index])
 
-    def above(self, threshold: float) -> EventList:
-        """Those that score at least `threshold`."""
-        return self.select(self.scores >= threshold)
+    def above(self, threshold: float | Sequence[float]) -> EventList:
+        """Those that score at least `threshold`, one for all or one for each class."""
+        limits = np.broadcast_to(np.asarray(threshold, np.float64), len(self.labels))
+        return self.select(self.scores >= limits[self.label_ids])
 
     def clipped(self, start: float, end: float) -> EventList:
         """What of them lies within [start, end) seconds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -108,18 +108,29 @@ class Localizer:
         if tuple(labels) != self.info.labels:
             raise ConfigError(f"{source}: has other classes than the model, which knows {', '.join(self.info.labels)}")
 
+    def _least(self, threshold: float | Literal["auto"] | None) -> float | list[float]:
+        """The score, or those of each class, from which events are reported. ConfigError if the model has none."""
+        if threshold != "auto":
+            return self.info.threshold if threshold is None else threshold
+        if self.info.thresholds is None:
+            raise ConfigError(
+                f"the model {self.info.name!r} has no thresholds of its classes: fit them on validation videos with "
+                "`davel evaluate MODEL --fit-thresholds`, or give a number"
+            )
+        return list(self.info.thresholds)
+
     def localize(
         self,
         path: str | Path,
         *,
-        threshold: float | None = None,
+        threshold: float | Literal["auto"] | None = None,
         top_k: int | None = None,
         settings: DecodeSettings | None = None,
     ) -> Result:
         """The audio-visual events of a media file.
 
-        `threshold` is the least score (by default the model's), `top_k` the most events. MediaError if the file
-        cannot be read as a whole.
+        `threshold` is the least score (by default the model's; `auto`: that of each class, fitted on validation
+        videos), `top_k` the most events. MediaError if the file cannot be read as a whole.
         """
         features = extract(Path(path), extractor=self.info.features.name)
         return self.localize_features(features, threshold=threshold, top_k=top_k, settings=settings)
@@ -128,18 +139,18 @@ class Localizer:
         self,
         features: Features,
         *,
-        threshold: float | None = None,
+        threshold: float | Literal["auto"] | None = None,
         top_k: int | None = None,
         settings: DecodeSettings | None = None,
     ) -> Result:
         """The same for features that were extracted before. ConfigError if they are not of the model's kind."""
         self.info.features.require(features.spec, "the model", printable(features.info.path))
-        threshold = self.info.threshold if threshold is None else threshold
+        least = self._least(threshold)
         settings = settings or DecodeSettings()
         duration = features.coverage.duration_seconds
         outputs, mask = run_windows(self.model, torch.from_numpy(features.visual), torch.from_numpy(features.audio))
         found = decode(outputs, mask, features.spec.timing, duration, settings, self.info.labels)[0]
-        found = found.clipped(*features.coverage.both).above(threshold)
+        found = found.clipped(*features.coverage.both).above(least)
         return Result(
             info=features.info,
             events=found if top_k is None else found[:top_k],
@@ -149,7 +160,7 @@ class Localizer:
             features=features.spec,
             model=self.info.name,
             weights_sha256=self.weights_sha256,
-            settings={"threshold": threshold, "top_k": top_k, "decode": asdict(settings)},
+            settings={"threshold": least, "top_k": top_k, "decode": asdict(settings)},
         )
 
 
@@ -204,7 +215,7 @@ def localize_files(
     inputs: Sequence[Path],
     write: Callable[[Result], None],
     *,
-    threshold: float | None = None,
+    threshold: float | Literal["auto"] | None = None,
     top_k: int | None = None,
 ) -> Iterator[Result | Failure]:
     """Localize file after file; `write` is called with each result. A failure does not end the rest."""

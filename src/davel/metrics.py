@@ -1,11 +1,12 @@
 """How good events are, measured as UnAV-100 and ActivityNet do: pure functions.
 
-Shapes: N predictions, K events of one video and class, C classes, S thresholds.
+Shapes: N predictions, M true events, K events of one video and class, V videos, C classes, S thresholds, R resamples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 """Temporal IoU from 0.1 to 0.9, whose mean is the average mAP."""
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 def temporal_iou(a: Floats, b: Floats) -> Floats:
@@ -23,6 +25,109 @@ def temporal_iou(a: Floats, b: Floats) -> Floats:
     overlap = (np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])).clip(min=0)
     union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - overlap
     return np.asarray(overlap / union)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The events of many videos side by side, sorted by video and class, best first: N events."""
+
+    keys: tuple[str, ...]
+    """The videos' ids."""
+    videos: Ints
+    """(N,): an index into `keys`."""
+    labels: Ints
+    """(N,)"""
+    segments: Floats
+    """(N, 2), in seconds."""
+    scores: Floats
+    """(N,)"""
+    num_classes: int
+
+    @property
+    def groups(self) -> Ints:
+        """A number for each video and class, ascending: (N,)"""
+        return self.videos * self.num_classes + self.labels
+
+    @property
+    def durations(self) -> Floats:
+        """(N,), in seconds."""
+        return np.asarray(self.segments[:, 1] - self.segments[:, 0])
+
+    @property
+    def rank(self) -> Ints:
+        """How many better ones of its video and class each event has: (N,)"""
+        _, first, inverse = np.unique(self.groups, return_index=True, return_inverse=True)
+        return np.asarray(np.arange(len(self.videos)) - first[inverse])
+
+    @classmethod
+    def of(cls, events: Mapping[str, EventList], keys: tuple[str, ...], num_classes: int) -> Columns:
+        ids = {key: i for i, key in enumerate(keys)}
+        parts = list(events.items())
+        videos = np.repeat(np.array([ids[key] for key, _ in parts], np.int64), [len(e) for _, e in parts])
+        labels = np.concatenate([np.zeros(0, np.int64), *(e.label_ids for _, e in parts)])
+        segments = np.concatenate([np.zeros((0, 2)), *(e.segments for _, e in parts)])
+        scores = np.concatenate([np.zeros(0), *(e.scores for _, e in parts)]).astype(np.float64)
+        order = np.lexsort((-scores, labels, videos))
+        return cls(keys, videos[order], labels[order], segments[order], scores[order], num_classes)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which prediction found which true event."""
+
+    predicted: Columns
+    """N predictions."""
+    truth: Columns
+    """M true events of the same videos."""
+    thresholds: tuple[float, ...]
+    """S temporal IoUs."""
+    partner: Ints
+    """(N, S): the true event that a prediction found, an index into `truth`; -1 if it found none."""
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """(N, S)"""
+        return self.partner >= 0
+
+    @property
+    def num_true(self) -> Ints:
+        """True events of each class: (C,)"""
+        return np.bincount(self.truth.labels, minlength=self.truth.num_classes)
+
+    def average_precision(self, weights: Ints | None = None) -> Floats:
+        """Average precision of each class at each threshold: (S, C), NaN for classes without a true event.
+
+        With weights (R, V), the result (R, S, C) of each of R resamples of the V videos, in which a video counts as
+        often as its weight says.
+        """
+        counts = np.ones((1, len(self.truth.keys)), np.int64) if weights is None else weights
+        C, S = self.truth.num_classes, len(self.thresholds)
+        result = np.full((len(counts), S, C), np.nan)
+        order = np.argsort(-self.predicted.scores, kind="stable")
+        labels, right = self.predicted.labels[order], self.right[order]
+        for c in np.flatnonzero(self.num_true):
+            mine = order[labels == c]
+            num_true = counts[:, self.truth.videos[self.truth.labels == c]].sum(1)
+            result[:, :, c] = _interpolated(right[labels == c], counts[:, self.predicted.videos[mine]], num_true)
+        return result[0] if weights is None else result
+
+
+def _interpolated(right: NDArray[np.bool_], counts: Ints, num_true: Ints) -> Floats:
+    """Whether each prediction, best first, is right (N, S), and how often it counts (R, N) -> area under the precision
+    envelope (R, S), NaN where nothing is true
+
+    Only the precision at right predictions matters: at wrong ones it falls, so the envelope never rests on them.
+    """
+    so_far = counts.cumsum(1)
+    result = np.zeros((len(counts), right.shape[1]))
+    for s in range(right.shape[1]):
+        at = np.flatnonzero(right[:, s])
+        found = counts[:, at].cumsum(1)
+        precision = found / np.maximum(so_far[:, at], 1)
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        result[:, s] = (envelope * counts[:, at]).sum(1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(num_true[:, None] > 0, result / np.maximum(num_true, 1)[:, None], np.nan))
 
 
 def average_precision(
@@ -37,25 +142,7 @@ def average_precision(
     A prediction is right if, among the events of its class and video that no better prediction has taken, the one
     that it overlaps most reaches the threshold. Precision is interpolated, recall is over all true events.
     """
-    matched, scores, labels = match(predicted, truth, num_classes, thresholds)
-    num_true = np.zeros(num_classes, int)
-    for events in truth.values():
-        num_true += np.bincount(events.label_ids, minlength=num_classes)
-    order = np.argsort(-scores, kind="stable")
-    result = np.full((len(thresholds), num_classes), np.nan)
-    for c in range(num_classes):
-        if num_true[c]:
-            right = matched[order][labels[order] == c]  # (N, S)
-            result[:, c] = _interpolated(right.T, num_true[c])
-    return result
-
-
-def _interpolated(right: NDArray[np.bool_], num_true: int) -> Floats:
-    """Whether each prediction, best first, is right (S, N) -> area under the precision envelope (S,)"""
-    found = right.cumsum(1)
-    precision = found / np.arange(1, right.shape[1] + 1)
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray((envelope * right).sum(1) / num_true)
+    return match(predicted, truth, num_classes, thresholds).average_precision()
 
 
 def match(
@@ -63,54 +150,37 @@ def match(
     truth: Mapping[str, EventList],
     num_classes: int,
     thresholds: tuple[float, ...] = THRESHOLDS,
-) -> tuple[NDArray[np.bool_], Floats, NDArray[np.int64]]:
-    """Whether each of N predictions is right at each threshold (N, S), their scores (N,) and classes (N,).
+) -> Matches:
+    """Which prediction finds which true event, at each threshold.
 
     Greedy by score within a video and class; all videos and classes go in step.
     """
-    ids = {key: i for i, key in enumerate(dict.fromkeys([*truth, *predicted]))}
-    p_group, p_segments, p_scores = _columns(predicted, ids, num_classes)
-    t_group, t_segments, _ = _columns(truth, ids, num_classes)
-
-    groups, start, count = np.unique(t_group, return_index=True, return_counts=True)
+    keys = tuple(dict.fromkeys([*truth, *predicted]))
+    p, t = Columns.of(predicted, keys, num_classes), Columns.of(truth, keys, num_classes)
+    groups, start, count = np.unique(t.groups, return_index=True, return_counts=True)
     column = np.arange(count.max(initial=0))
-    index = np.minimum(start[:, None] + column, max(len(t_group) - 1, 0))
+    index = np.minimum(start[:, None] + column, max(len(t.labels) - 1, 0))
     exists = column < count[:, None]  # (G, K): true events, group by group
 
-    right = np.zeros((len(p_group), len(thresholds)), dtype=bool)
-    row = np.searchsorted(groups, p_group)
+    partner = np.full((len(p.labels), len(thresholds)), -1)
+    row = np.searchsorted(groups, p.groups)
     has_truth = row < len(groups)
-    has_truth[has_truth] = groups[row[has_truth]] == p_group[has_truth]
+    has_truth[has_truth] = groups[row[has_truth]] == p.groups[has_truth]
     taken = np.zeros((len(groups), len(thresholds), len(column)), dtype=bool)
     limits = np.asarray(thresholds)[:, None]
-    _, first, inverse = np.unique(p_group, return_index=True, return_inverse=True)
-    rank = np.arange(len(p_group)) - first[inverse]  # within the group, best first
+    rank = p.rank
     todo = np.flatnonzero(has_truth)
     todo = todo[np.argsort(rank[todo], kind="stable")]
     for now in np.split(todo, np.flatnonzero(np.diff(rank[todo])) + 1) if len(todo) else []:
         g = row[now]
-        iou = temporal_iou(p_segments[now, None], t_segments[index[g]])  # (n, K)
+        iou = temporal_iou(p.segments[now, None], t.segments[index[g]])  # (n, K)
         iou = np.where(exists[g], iou, -1)[:, None]  # (n, 1, K)
         free = np.where(taken[g] | (iou < limits), -1, iou)  # (n, S, K)
         best = free.argmax(-1)
-        hit = np.take_along_axis(free, best[..., None], -1)[..., 0] >= 0
-        right[now] = hit
-        n, s = np.nonzero(hit)
+        n, s = np.nonzero(np.take_along_axis(free, best[..., None], -1)[..., 0] >= 0)
+        partner[now[n], s] = index[g[n], best[n, s]]
         taken[g[n], s, best[n, s]] = True
-    return right, p_scores, p_group % num_classes
-
-
-def _columns(
-    events: Mapping[str, EventList], ids: Mapping[str, int], num_classes: int
-) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """All events, sorted by (video, class) group, best first: groups (N,), segments (N, 2), scores (N,)"""
-    if not events:
-        return np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros(0)
-    group = np.concatenate([ids[key] * num_classes + e.label_ids for key, e in events.items()]).astype(np.int64)
-    segments = np.concatenate([e.segments for e in events.values()])
-    scores = np.concatenate([e.scores for e in events.values()]).astype(np.float64)
-    order = np.lexsort((-scores, group))
-    return group[order], segments[order], scores[order]
+    return Matches(p, t, tuple(thresholds), partner)
 
 
 def decoys_reported(

@@ -59,7 +59,9 @@ def draw(result: Result, path: Path, truth: EventList | None = None) -> Path:
             axes.axvspan(start, end, color="#dddddd", zorder=0)
     waveform.set_xlim(0, result.duration)
     waveform.set_xlabel("seconds")
-    title = f"{printable(result.info.path.name)} · {result.model} · score ≥ {result.settings['threshold']:g}"
+    least = result.settings["threshold"]
+    reported = "the score of each class" if isinstance(least, list) else f"score ≥ {least:g}"
+    title = f"{printable(result.info.path.name)} · {result.model} · {reported}"
     lanes.set_title(title, loc="left", fontsize=10, parse_math=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +39,30 @@ class ModelInfo:
     """The score from which its events are reported unless told otherwise."""
     figures: dict[str, Any]
     """What was measured of it."""
+    thresholds: tuple[float, ...] | None = None
+    """The score of each class with the best F1 on validation videos, where they were fitted."""
 
 
 def save_model(folder: Path, model: Network, info: ModelInfo, dtype: torch.dtype = torch.float32) -> None:
     """Write `model` into `folder`, each file whole or not at all; its weights are stored as `dtype`."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"schema": SCHEMA, **asdict(info)}
     with replacing(folder / "model.safetensors") as temporary:
         state = {key: x.detach().cpu().to(dtype).contiguous() for key, x in model.state_dict().items()}
         temporary.write_bytes(save(state))
+    _write(folder, info)
+
+
+def _write(folder: Path, info: ModelInfo) -> None:
     with replacing(folder / "model.json") as temporary:
+        content = {"schema": SCHEMA, **asdict(info)}
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def keep_thresholds(folder: Path, info: ModelInfo, thresholds: tuple[float, ...]) -> None:
+    """Store the score thresholds of a model's classes beside its weights. ConfigError if it is a built-in model."""
+    if folder.resolve().parent == BUILTIN.resolve():
+        raise ConfigError(f"{info.name}: is built in and stays as it is: copy its folder and name that")
+    _write(folder, replace(info, thresholds=thresholds))
 
 
 def load_model(name_or_dir: str | Path) -> tuple[Network, ModelInfo, str]:
@@ -70,9 +83,14 @@ def load_model(name_or_dir: str | Path) -> tuple[Network, ModelInfo, str]:
             labels=tuple(content["labels"]),
             threshold=float(content["threshold"]),
             figures=content["figures"],
+            thresholds=tuple(map(float, given)) if (given := content.get("thresholds")) else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{printable(path)}: not a model's description: {error!r}") from error
+    if info.thresholds is not None and len(info.thresholds) != len(info.labels):
+        raise ConfigError(
+            f"{printable(path)}: has {len(info.thresholds)} thresholds for {len(info.labels)} labels: fit them again"
+        )
     if (info.config.num_classes, info.config.visual_dim, info.config.audio_dim) != (
         len(info.labels),
         info.features.visual_dim,

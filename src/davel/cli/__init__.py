@@ -12,7 +12,7 @@ import sys
 import typer
 
 from davel import __version__
-from davel.cli import ablate, data, demo, evaluate, localize, plot, scenes, train
+from davel.cli import ablate, compare, data, demo, evaluate, localize, plot, scenes, train
 from davel.errors import DavelError, printable
 
 app = typer.Typer(
@@ -38,7 +38,16 @@ def options(
     pass
 
 
-for command in (localize.localize, demo.demo, scenes.scenes, train.train, evaluate.evaluate, ablate.ablate, plot.plot):
+for command in (
+    localize.localize,
+    demo.demo,
+    scenes.scenes,
+    train.train,
+    evaluate.evaluate,
+    compare.compare,
+    ablate.ablate,
+    plot.plot,
+):
     app.command()(command)
 app.add_typer(data.app)
 

@@ -1,14 +1,28 @@
-"""`davel evaluate`: how good a model is on annotated videos."""
+"""`davel evaluate`: how good a model, or a file of predictions, is on annotated videos."""
 
 from __future__ import annotations
 
 import json
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from davel.cli import console
+from davel.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from davel.data.annotations import AnnotatedVideo
+    from davel.data.dataset import Dataset
+    from davel.data.folder import DataConfig
+    from davel.evaluate import Evaluation
+    from davel.events import EventList
+    from davel.localize import Localizer
 
 
 class Modality(StrEnum):
@@ -16,32 +30,198 @@ class Modality(StrEnum):
     visual = "visual"
 
 
+PUBLISHED = "published batching: 16 videos at a time in file order, with the released code's mask error"
+
+
 def evaluate(
-    model: str = typer.Argument(help="A built-in model or a model's folder."),
-    annotations: Path = typer.Option(help="True events, in UnAV-100's schema."),
+    source: str = typer.Argument(help="A model, or predictions in ActivityNet's JSON."),
+    data: Path | None = typer.Option(None, help="The data set's folder, in UnAV-100's layout."),
+    annotations: Path | None = typer.Option(None, help="Instead, true events in UnAV-100's schema, and for a model:"),
     videos: Path | None = typer.Option(None, help="Folder of the videos."),
     features: Path | None = typer.Option(None, help="Instead, a folder of features that were extracted before."),
     cache: Path | None = typer.Option(None, help="Where features of videos are kept (default: features/ beside)."),
-    subset: str = typer.Option("test", help="The subset to evaluate."),
+    subset: str | None = typer.Option(None, help="The subset (default: test, or validation to fit thresholds)."),
+    output: Path | None = typer.Option(
+        None, "-o", "--output", help="Folder for report, figures, rows and predictions."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="All figures, as a JSON object."),
+    bootstrap: int = typer.Option(1000, min=0, help="Resamples of the videos for 95 % intervals; 0 for none."),
     without: Modality | None = typer.Option(None, help="Zero the features of one modality."),
+    published_batching: bool = typer.Option(False, "--published-batching", help="As the published figures were made."),
+    fit_thresholds: bool = typer.Option(False, "--fit-thresholds", help="Keep each class's best score with the model."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
 ) -> None:
-    """Average mAP of a model, and the part of the decoys that it reports; a JSON object on stdout."""
-    from davel.data.annotations import read_annotations
-    from davel.data.folder import DataConfig
-    from davel.evaluate import predict, score
-    from davel.localize import load
+    """Average mAP with intervals, by class and duration, with the errors that cost it."""
+    from davel import report
+    from davel.data.unav100 import ANNOTATIONS
+    from davel.errors import ConfigError
+    from davel.evaluate import evaluate as run
+    from davel.formats import activitynet, write_text
 
-    localizer = load(model, device)
+    if (data is None) == (annotations is None):
+        raise typer.BadParameter("name either --data or --annotations")
+    path = annotations or data / ANNOTATIONS  # type: ignore[operator]
+    is_file = source.endswith(".json")
+    if is_file and (videos or features or cache or without or published_batching or fit_thresholds):
+        raise typer.BadParameter("predictions need --data or --annotations only")
+    if without and published_batching:
+        raise typer.BadParameter("--published-batching takes both modalities")
+    if fit_thresholds and subset == "test":
+        raise ConfigError("the test subset is never used for selection: fit thresholds on another")
+    subset = subset or ("validation" if fit_thresholds else "test")
+
+    thresholds: tuple[float, ...] | float | None = None
+    notes: list[str] = []
+    if is_file:
+        name = Path(source).stem
+        found, chosen, notes = predictions_of(Path(source), path, subset)
+    else:
+        from davel.localize import load
+        from davel.weights import find_model
+
+        folder = find_model(source)
+        localizer = load(folder, device)
+        name = localizer.info.name
+        dataset = _open(_config(data, annotations, videos, features, cache, localizer), localizer, subset)
+        found, chosen = _predict(localizer, dataset, without, published_batching), dataset.videos
+        notes = [note for note in (dataset.origin, PUBLISHED if published_batching else None) if note]
+        notes += [f"without {without.value}: its features are zero"] if without else []
+        if fit_thresholds:
+            thresholds = _fit(folder, localizer, found, chosen)
+        else:
+            thresholds = localizer.info.thresholds or localizer.info.threshold
+    labels = next(iter(chosen.values())).events.labels
+    evaluation = run(found, chosen, labels, name=name, notes=notes, resamples=bootstrap, thresholds=thresholds)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        origin = "; ".join(notes) or None
+        if not is_file:
+            write_text(output / "predictions.json", activitynet.dumps(found, origin, model=name, subset=subset))
+        write_text(output / "figures.json", json.dumps(evaluation.to_dict(), indent=1) + "\n")
+        write_text(output / "report.html", report.html(evaluation))
+        write_text(output / "rows.md", report.markdown([evaluation]))
+        write_text(output / "rows.tex", report.latex([evaluation]))
+    if as_json:
+        print(json.dumps(evaluation.to_dict(), indent=2))
+    else:
+        _show(evaluation, subset)
+
+
+def predictions_of(
+    source: Path, annotations: Path, subset: str
+) -> tuple[Mapping[str, EventList], Mapping[str, AnnotatedVideo], list[str]]:
+    """What a file says of the videos of a subset, these videos, and what must be said of it."""
+    from davel.data.annotations import read_annotations
+    from davel.errors import ConfigError
+    from davel.formats import activitynet
+
+    annotated = read_annotations(annotations)
+    chosen = annotated.subset(subset)
+    predictions = activitynet.read(source, annotated.labels)
+    found = activitynet.renamed(predictions.events, chosen)
+    ours = {key: events for key, events in found.items() if key in chosen}
+    if not ours:
+        raise ConfigError(f"{printable(source)}: has none of the {len(chosen)} videos of the subset {subset!r}")
+    if predictions.clipped:
+        console.complain(f"davel: {predictions.clipped} segments began before 0 s and were clipped")
+    if unknown := [key for key in found if key not in annotated.videos]:
+        listed = ", ".join(map(printable, unknown[:3]))
+        console.complain(f"davel: {len(unknown)} predicted videos are not annotated: {listed}")
+    return ours, chosen, [predictions.origin] if predictions.origin else []
+
+
+def _config(
+    data: Path | None,
+    annotations: Path | None,
+    videos: Path | None,
+    features: Path | None,
+    cache: Path | None,
+    localizer: Localizer,
+) -> DataConfig:
+    from davel.data.folder import DataConfig
+
+    if data is not None:
+        if videos or features or cache:
+            raise typer.BadParameter("--data holds the features: leave --videos, --features and --cache out")
+        return DataConfig.unav100(data)
+    assert annotations is not None
     extractor = localizer.info.features.name
     try:
-        data = DataConfig(annotations=annotations, videos=videos, features=features, cache=cache, extractor=extractor)
+        return DataConfig(annotations=annotations, videos=videos, features=features, cache=cache, extractor=extractor)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    chosen = read_annotations(annotations).subset(subset)
+
+
+def _open(config: DataConfig, localizer: Localizer, subset: str) -> Dataset:
+    annotated = config.annotated()
+    chosen = annotated.subset(subset)
     with console.progress_bar() as bar:
         task = bar.add_task("features", total=len(chosen), note="")
-        dataset = data.open(chosen, lambda done, total: bar.update(task, completed=done, total=total))
-    localizer.require(dataset.spec, next(iter(chosen.values())).events.labels, str(annotations))
-    found = predict(localizer.model, dataset, without=without.value if without else None)
-    print(json.dumps(score(found, chosen, localizer.info.config.num_classes), indent=2))
+        dataset = config.open(chosen, lambda done, total: bar.update(task, completed=done, total=total))
+    localizer.require(dataset.spec, annotated.labels, str(config.annotations))
+    return dataset
+
+
+def _predict(
+    localizer: Localizer, dataset: Dataset, without: Modality | None, published_batching: bool
+) -> dict[str, EventList]:
+    from davel.evaluate import predict, predict_published
+
+    with console.progress_bar() as bar:
+        task = bar.add_task("predict", total=len(dataset), note="")
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if published_batching:
+            return predict_published(localizer.model, dataset, progress=progress)
+        return predict(localizer.model, dataset, without=without.value if without else None, progress=progress)
+
+
+def _fit(
+    folder: Path, localizer: Localizer, found: Mapping[str, EventList], videos: Mapping[str, AnnotatedVideo]
+) -> tuple[float, ...]:
+    from davel import analysis
+    from davel.evaluate import ANALYSED, match_videos
+    from davel.weights import keep_thresholds
+
+    fitted = analysis.fit_thresholds(match_videos(found, videos, len(localizer.info.labels)), ANALYSED)
+    keep_thresholds(folder, localizer.info, fitted.per_class)
+    console.complain(
+        f"kept with {printable(folder)}: thresholds from {min(fitted.per_class):.2f} to {max(fitted.per_class):.2f} "
+        f"(one for all classes would be {fitted.overall:.2f})"
+    )
+    return fitted.per_class
+
+
+def _show(evaluation: Evaluation, subset: str) -> None:
+    from davel import report
+
+    figures = evaluation.figures
+    told = "".join(f"\n{note}" for note in evaluation.notes)
+    title = f"{evaluation.name}: mAP on {figures['videos']} videos ({subset}), {figures['events']} events{told}"
+    table = Table("temporal IoU", *report.SHOWN, "Avg.", title=escape(printable_lines(title)), title_justify="left")
+    table.add_row("mAP", *report.cells(evaluation))
+    for name, ends in zip(("95 % from", "95 % to"), report.interval_cells(evaluation), strict=False):
+        table.add_row(name, *ends)
+    for row in figures["durations"]:
+        at = [""] * len(report.SHOWN)
+        at[0] = report.percent(row.get("mAP@0.5"))
+        table.add_row(f"{row['over']:g}–{row['to']:g} s", *at, report.percent(row.get("average_mAP")))
+    out = console.results()
+    out.print(table)
+    gains = figures["errors"]["gains"]
+    out.print("without errors: " + ", ".join(f"{kind} +{100 * gain:.1f}" for kind, gain in gains.items()))
+    if "f1" in figures:
+        f1 = figures["f1"]
+        out.print(
+            f"F1 at the model's thresholds: {report.percent(f1['micro'])} (classes: {report.percent(f1['macro'])})"
+        )
+    if "decoys" in figures:
+        out.print(f"decoys reported: {report.percent(figures['decoys_reported'])} % of {figures['decoys']}")
+    if figures["without_predictions"]:
+        out.print(f"videos without predictions: {figures['without_predictions']}")
+
+
+def printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.splitlines()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 from rich.markup import escape
@@ -22,7 +22,9 @@ def localize(
     output: str = typer.Option(".", "-o", "--output", help="Folder for the results, or - for stdout."),
     format: str = typer.Option("json", "-f", "--format", help="Formats to write, by commas: json, csv."),
     model: str = typer.Option("scenes", "-m", "--model", help="A built-in model or a model's folder."),
-    threshold: float | None = typer.Option(None, min=0, max=1, help="Least score of an event (default: the model's)."),
+    threshold: str | None = typer.Option(
+        None, metavar="SCORE", help="Least score of an event, or auto: one for each class (default: the model's)."
+    ),
     top_k: int | None = typer.Option(None, "--top-k", min=1, help="Most events of a file."),
     plot: bool = typer.Option(False, "--plot", help="Also draw each result as a PNG."),
     annotations: Path | None = typer.Option(None, help="True events to draw, in UnAV-100's schema (with --plot)."),
@@ -49,6 +51,7 @@ def localize(
         from davel.plot import require_matplotlib
 
         require_matplotlib()
+    least = _threshold(threshold)
     truth = _truth(annotations)
     files = expand(inputs)
     folder = Path("." if to_stdout else output)
@@ -79,7 +82,7 @@ def localize(
     failures = []
     with console.progress_bar() as bar:
         task = bar.add_task("localize", total=len(files), note="")
-        for outcome in localize_files(localizer, files, write, threshold=threshold, top_k=top_k):
+        for outcome in localize_files(localizer, files, write, threshold=least, top_k=top_k):
             bar.advance(task)
             if isinstance(outcome, Failure):
                 failures.append(outcome)
@@ -95,6 +98,18 @@ def localize(
             for failure in failures:
                 console.complain(f"  {printable(failure.path)}")
         raise typer.Exit(3)
+
+
+def _threshold(text: str | None) -> float | Literal["auto"] | None:
+    if text is None or text == "auto":
+        return "auto" if text else None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise typer.BadParameter(f"expected a score from 0 to 1, or auto, got {text!r}", param_hint="--threshold")
+    return value
 
 
 def events_table(result: Result) -> Table:

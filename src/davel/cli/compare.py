@@ -1,0 +1,74 @@
+"""`davel compare`: predictions side by side, with what their differences are worth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from davel.cli import console
+from davel.errors import printable
+
+
+def compare(
+    runs: list[Path] = typer.Argument(help="Predictions in ActivityNet's JSON, or folders of davel evaluate -o."),
+    annotations: Path = typer.Option(help="True events, in UnAV-100's schema."),
+    subset: str = typer.Option("test", help="The subset."),
+    bootstrap: int = typer.Option(1000, min=1, help="Resamples of the videos, the same for all runs."),
+    as_json: bool = typer.Option(False, "--json", help="A JSON object."),
+) -> None:
+    """mAP of each run, and its difference to the first with a 95 % interval over the same resampled videos."""
+    from davel import report
+    from davel.cli.evaluate import predictions_of
+    from davel.evaluate import differences, evaluate
+
+    if len(runs) < 2:
+        raise typer.BadParameter("name at least two runs")
+    files = [run / "predictions.json" if run.is_dir() else run for run in runs]
+    names = [run.name if run.is_dir() else run.stem for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(run) for run in runs]
+    evaluations = []
+    for name, file in zip(names, files, strict=True):
+        found, videos, notes = predictions_of(file, annotations, subset)
+        labels = next(iter(videos.values())).events.labels
+        evaluations.append(evaluate(found, videos, labels, name=name, notes=notes, resamples=bootstrap))
+    paired = [differences(evaluations[0], other, bootstrap) for other in evaluations[1:]]
+    if as_json:
+        content = {
+            "subset": subset,
+            "runs": [
+                {
+                    "name": e.name,
+                    "notes": list(e.notes),
+                    **{k: e.figures[k] for k in ("average_mAP", "mAP", "intervals")},
+                }
+                for e in evaluations
+            ],
+            "differences": [
+                {"from": names[0], "to": name, **difference} for name, difference in zip(names[1:], paired, strict=True)
+            ],
+        }
+        print(json.dumps(content, indent=2))
+        return
+    out = console.results()
+    for note in dict.fromkeys(f"{e.name}: {note}" for e in evaluations for note in e.notes):
+        out.print(escape(printable(note)))
+    table = Table("run", *report.SHOWN, "Avg.", title=f"mAP on {len(evaluations[0].videos)} videos ({subset})")
+    for evaluation in evaluations:
+        table.add_row(escape(printable(evaluation.name)), *report.cells(evaluation))
+    for name, difference in zip(names[1:], paired, strict=True):
+        ends = [*(difference["mAP"][t] for t in report.SHOWN), difference["average_mAP"]]
+        table.add_row(escape(printable(f"{name} − {names[0]}")), *(f"{100 * d['difference']:+.1f}" for d in ends))
+        for i, end in enumerate(("95 % from", "95 % to")):
+            table.add_row(end, *(f"{100 * d['interval'][i]:+.1f}" for d in ends))
+    out.print(table)
+    for name, difference in zip(names[1:], paired, strict=True):
+        out.print(
+            escape(
+                printable(f"{name} is better than {names[0]} in {100 * difference['better']:.1f} % of the resamples")
+            )
+        )
