@@ -39,7 +39,7 @@ def made(draw, num_videos: int = 4):
 @given(made(), st.lists(st.integers(0, 3), min_size=4, max_size=4))
 def test_a_video_that_counts_twice_counts_as_two(pair, counts):
     predicted, truth = pair
-    weighted = match(predicted, truth, 2).average_precision(np.array([counts]))[0]
+    weighted = match(predicted, truth, 2).resampled(np.array([counts]))[0]
     copies = [(f"{key}-{i}", key) for key, count in zip(truth, counts, strict=True) for i in range(count)]
     repeated = average_precision({c: predicted[k] for c, k in copies}, {c: truth[k] for c, k in copies}, 2)
     np.testing.assert_allclose(weighted, repeated)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from golden_values import GOLDEN
 from media_files import grey, make_media, tone
 
@@ -36,6 +37,7 @@ from davel.train import (
     Recipe,
     Reporting,
     TrainConfig,
+    checkpoint_activations,
     learning_rate,
     load_train_config,
     optimizer_for,
@@ -321,6 +323,34 @@ def test_checkpointed_blocks_drop_the_same_branches_when_computed_again(config):
         runs[name] = torch.load(run.output / "state.pt", weights_only=True)["model"]
     for key, tensor in runs["kept"].items():
         torch.testing.assert_close(runs["again"][key], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_blocks_computed_again_a_few_sequences_at_a_time_have_the_same_gradients(monkeypatch):
+    def gradients(checkpointed: bool) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = build({**NETWORK, "num_classes": 3, "visual_dim": 6, "audio_dim": 4, "drop_path": 0.0}).double().train()
+        if checkpointed:
+            checkpoint_activations(model)
+        torch.manual_seed(1)
+        T = model.config.max_length // 2
+        mask = torch.arange(T) < torch.tensor([[T], [T // 2]])
+        outputs = model(*(torch.randn(2, T, D, dtype=torch.float64) for D in (6, 4)), mask)
+        sum(x.square().mean() for x in (*outputs.logits, *outputs.offsets)).backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    whole, sizes, real = gradients(False), [], torch.utils.checkpoint.checkpoint
+
+    def counting(method, source, *others, **options):
+        sizes.append(len(source))
+        return real(method, source, *others, **options)
+
+    monkeypatch.setattr("torch.utils.checkpoint.checkpoint", counting)
+    monkeypatch.setattr("davel.train.PIECE", 64)
+    pieces = gradients(True)
+    assert sizes.count(1) > 10
+    assert pieces.keys() == whole.keys()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(pieces[name], gradient)
 
 
 def test_in_half_the_bits_the_losses_are_about_the_same(config):

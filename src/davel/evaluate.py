@@ -192,8 +192,8 @@ def evaluate(
     figures["without_predictions"] = sum(key not in predicted for key in videos)
     if resamples:
         draws = analysis.resamples(len(videos), resamples)
-        drawn, measured = (analysis.mean_average_precision(matches.average_precision(w)) for w in (draws, None))
-        low, high = analysis.interval(drawn, measured)
+        drawn = analysis.mean_average_precision(matches.resampled(draws))
+        low, high = analysis.interval(drawn, analysis.mean_average_precision(matches.average_precision()))
         *ends, average = zip(_rounded(low), _rounded(high), strict=True)
         named = {str(t): list(end) for t, end in zip(THRESHOLDS, ends, strict=True)}
         figures["intervals"] = {"average_mAP": list(average), "mAP": named, "resamples": resamples}
@@ -233,11 +233,9 @@ def differences(first: Evaluation, second: Evaluation, resamples: int = 1000) ->
         raise ConfigError(f"{first.name} and {second.name} were evaluated on different videos")
     draws = analysis.resamples(len(first.videos), resamples)
 
-    def values(evaluation: Evaluation, weights: NDArray[np.int64] | None) -> NDArray[np.float64]:
-        return analysis.mean_average_precision(evaluation.matches.average_precision(weights))
-
-    drawn = values(second, draws) - values(first, draws)  # (R, S + 1)
-    measured = values(second, None) - values(first, None)
+    mean = analysis.mean_average_precision
+    drawn = mean(second.matches.resampled(draws)) - mean(first.matches.resampled(draws))  # (R, S + 1)
+    measured = mean(second.matches.average_precision()) - mean(first.matches.average_precision())
     low, high = analysis.interval(drawn, measured)
     *each, average = (
         {"difference": d, "interval": [a, b]}

@@ -56,18 +56,18 @@ class Columns:
     @property
     def rank(self) -> Ints:
         """How many better ones of its video and class each event has: (N,)"""
-        _, first, inverse = np.unique(self.groups, return_index=True, return_inverse=True)
-        return np.asarray(np.arange(len(self.videos)) - first[inverse])
+        start, count = _runs(self.groups)
+        return np.asarray(np.arange(len(self.videos)) - np.repeat(start, count))
 
     @classmethod
     def of(cls, events: Mapping[str, EventList], keys: tuple[str, ...], num_classes: int) -> Columns:
         ids = {key: i for i, key in enumerate(keys)}
-        parts = list(events.items())
-        videos = np.repeat(np.array([ids[key] for key, _ in parts], np.int64), [len(e) for _, e in parts])
-        labels = np.concatenate([np.zeros(0, np.int64), *(e.label_ids for _, e in parts)])
-        segments = np.concatenate([np.zeros((0, 2)), *(e.segments for _, e in parts)])
-        scores = np.concatenate([np.zeros(0), *(e.scores for _, e in parts)]).astype(np.float64)
-        order = np.lexsort((-scores, labels, videos))
+        label_ids = [e.label_ids for e in events.values()]
+        videos = np.repeat(np.array([ids[key] for key in events], np.int64), [len(part) for part in label_ids])
+        labels = np.concatenate([np.zeros(0, np.int64), *label_ids])
+        segments = np.concatenate([np.zeros((0, 2)), *(e.segments for e in events.values())])
+        scores = np.concatenate([np.zeros(0), *(e.scores for e in events.values())]).astype(np.float64)
+        order = np.lexsort((-scores, videos * num_classes + labels))
         return cls(keys, videos[order], labels[order], segments[order], scores[order], num_classes)
 
 
@@ -94,22 +94,36 @@ class Matches:
         """True events of each class: (C,)"""
         return np.bincount(self.truth.labels, minlength=self.truth.num_classes)
 
-    def average_precision(self, weights: Ints | None = None) -> Floats:
-        """Average precision of each class at each threshold: (S, C), NaN for classes without a true event.
-
-        With weights (R, V), the result (R, S, C) of each of R resamples of the V videos, in which a video counts as
-        often as its weight says.
-        """
-        counts = np.ones((1, len(self.truth.keys)), np.int64) if weights is None else weights
-        C, S = self.truth.num_classes, len(self.thresholds)
-        result = np.full((len(counts), S, C), np.nan)
-        order = np.argsort(-self.predicted.scores, kind="stable")
+    def average_precision(self) -> Floats:
+        """Average precision of each class at each threshold: (S, C), NaN for classes without a true event."""
+        C = self.truth.num_classes
+        order = np.lexsort((-self.predicted.scores, self.predicted.labels))
         labels, right = self.predicted.labels[order], self.right[order]
+        start, count = _runs(labels)
+        rank = np.arange(len(labels)) - np.repeat(start, count) + 1  # within the class
+        areas = []
+        for s in range(len(self.thresholds)):
+            at = np.flatnonzero(right[:, s])
+            mine = labels[at]
+            start, count = _runs(mine)
+            precision = (np.arange(len(at)) - np.repeat(start, count) + 1) / rank[at]
+            own = 2.0 * (C - mine)  # apart by more than 1: the envelope, from the end, starts anew in each class
+            envelope = np.maximum.accumulate((precision + own)[::-1])[::-1] - own
+            areas.append(np.bincount(mine, envelope, minlength=C))
+        known = self.num_true > 0
+        return np.where(known, np.stack(areas) / np.where(known, self.num_true, 1), np.nan)
+
+    def resampled(self, weights: Ints) -> Floats:
+        """The same for each of R resamples of the V videos, in which a video counts as often as its weight says:
+        weights (R, V) -> (R, S, C)"""
+        C = self.truth.num_classes
+        result = np.full((len(weights), len(self.thresholds), C), np.nan)
+        order = np.lexsort((-self.predicted.scores, self.predicted.labels))
         for c in np.flatnonzero(self.num_true):
-            mine = order[labels == c]
-            num_true = counts[:, self.truth.videos[self.truth.labels == c]].sum(1)
-            result[:, :, c] = _interpolated(right[labels == c], counts[:, self.predicted.videos[mine]], num_true)
-        return result[0] if weights is None else result
+            mine = order[slice(*np.searchsorted(self.predicted.labels[order], [c, c + 1]))]
+            num_true = weights[:, self.truth.videos[self.truth.labels == c]].sum(1)
+            result[:, :, c] = _interpolated(self.right[mine], weights[:, self.predicted.videos[mine]], num_true)
+        return result
 
 
 def _interpolated(right: NDArray[np.bool_], counts: Ints, num_true: Ints) -> Floats:
@@ -126,8 +140,13 @@ def _interpolated(right: NDArray[np.bool_], counts: Ints, num_true: Ints) -> Flo
         precision = found / np.maximum(so_far[:, at], 1)
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         result[:, s] = (envelope * counts[:, at]).sum(1)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(num_true[:, None] > 0, result / np.maximum(num_true, 1)[:, None], np.nan))
+    return np.asarray(np.where(num_true[:, None] > 0, result / np.maximum(num_true, 1)[:, None], np.nan))
+
+
+def _runs(values: Ints) -> tuple[Ints, Ints]:
+    """Where each run of equal values begins, and how long it is."""
+    start = np.flatnonzero(np.diff(values, prepend=-1))
+    return start, np.diff(start, append=len(values))
 
 
 def average_precision(
@@ -168,18 +187,22 @@ def match(
     has_truth[has_truth] = groups[row[has_truth]] == p.groups[has_truth]
     taken = np.zeros((len(groups), len(thresholds), len(column)), dtype=bool)
     limits = np.asarray(thresholds)[:, None]
-    rank = p.rank
     todo = np.flatnonzero(has_truth)
-    todo = todo[np.argsort(rank[todo], kind="stable")]
-    for now in np.split(todo, np.flatnonzero(np.diff(rank[todo])) + 1) if len(todo) else []:
-        g = row[now]
-        iou = temporal_iou(p.segments[now, None], t.segments[index[g]])  # (n, K)
-        iou = np.where(exists[g], iou, -1)[:, None]  # (n, 1, K)
-        free = np.where(taken[g] | (iou < limits), -1, iou)  # (n, S, K)
+    iou = temporal_iou(p.segments[todo, None], t.segments[index[row[todo]]])  # (n, K)
+    iou[~exists[row[todo]]] = -1
+    near = (iou >= limits.min()).any(1)  # the others are never right
+    todo, iou = todo[near], iou[near]
+    rank = p.rank[todo]
+    order = np.argsort(rank, kind="stable")
+    for now in np.split(order, np.flatnonzero(np.diff(rank[order])) + 1) if len(todo) else []:
+        g = row[todo[now]]
+        each = iou[now, None]  # (n, 1, K)
+        free = np.where(taken[g] | (each < limits), -1, each)  # (n, S, K)
         best = free.argmax(-1)
-        n, s = np.nonzero(np.take_along_axis(free, best[..., None], -1)[..., 0] >= 0)
-        partner[now[n], s] = index[g[n], best[n, s]]
-        taken[g[n], s, best[n, s]] = True
+        n, s = np.nonzero(free.max(-1) >= 0)
+        k = best[n, s]
+        partner[todo[now[n]], s] = index[g[n], k]
+        taken[g[n], s, k] = True
     return Matches(p, t, tuple(thresholds), partner)
 
 

@@ -97,7 +97,9 @@ class Compute:
     accumulate: int = 1
     """Pieces that a batch is computed in, one after the other: the same losses in less memory."""
     checkpoint_activations: bool = False
-    """Compute the blocks' inner values again instead of keeping them: the same losses in less memory."""
+    """Compute the blocks' inner values again instead of keeping them: the same losses in less memory.
+
+    On the CPU some blocks then go through in pieces, which draw other branches for `drop_path`."""
     workers: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     """Threads that read features ahead."""
 
@@ -277,13 +279,28 @@ class Run:
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
 
 
+PIECE = 2**20
+"""Values that a block is given at a time on the CPU, where its activations are computed again."""
+
+
 def checkpoint_activations(model: nn.Module) -> None:
-    """Make the blocks compute their inner values again in the backward pass."""
+    """Make the blocks compute their inner values again in the backward pass, a few sequences at a time."""
     from torch.utils.checkpoint import checkpoint
 
-    def again(method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            return checkpoint(method, *arguments, use_reentrant=False) if model.training else method(*arguments)
+    def again(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(source: Tensor, query: Tensor, mask: Tensor | None = None) -> Tensor:
+            if not model.training:
+                return method(source, query, mask)
+            size = max(PIECE // source[0].numel(), 1)
+            if source.device.type != "cpu" or size >= len(source):
+                result: Tensor = checkpoint(method, source, query, mask, use_reentrant=False)
+                return result
+            pieces = (slice(first, first + size) for first in range(0, len(source), size))
+            parts = [
+                checkpoint(method, source[p], query[p], None if mask is None else mask[p], use_reentrant=False)
+                for p in pieces
+            ]
+            return torch.cat(parts)
 
         return call
 

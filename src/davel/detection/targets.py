@@ -85,13 +85,13 @@ def assign(
     positive &= (truth.labels >= 0)[:, None]
 
     B, P, N = positive.shape
-    order = torch.arange(1, N + 1, device=device) * positive  # (B, P, N): 0 is no event
-    labels = truth.labels.clamp(min=0)[:, None].expand(B, P, N)
-    winner = torch.zeros(B, P, num_classes, dtype=order.dtype, device=device)
-    winner = winner.scatter_reduce(2, labels, order, "amax")  # (B, P, C)
-    classes = winner > 0
-    if N == 0:
-        return Targets(classes, torch.zeros(*classes.shape, 2, device=device))
-    chosen = (winner - 1).clamp(min=0)[..., None].expand(B, P, num_classes, 2)
-    offsets = distances.gather(2, chosen) / 2 ** level.to(distances.dtype)[:, None, None]
-    return Targets(classes, offsets * classes[..., None])
+    # several events of one class: (B, N, N), whether the second one comes later
+    later = (truth.labels[:, :, None] == truth.labels[:, None]) & torch.ones(N, N, device=device).triu(1).bool()
+    beaten = positive.float() @ later.float().mT > 0  # (B, P, N)
+    b, p, n = (positive & ~beaten).nonzero(as_tuple=True)
+    c = truth.labels[b, n]
+    classes = torch.zeros(B, P, num_classes, dtype=torch.bool, device=device)
+    offsets = torch.zeros(B, P, num_classes, 2, device=device)
+    classes[b, p, c] = True
+    offsets[b, p, c] = distances[b, p, n] / 2 ** level[p, None].to(distances.dtype)
+    return Targets(classes, offsets)

@@ -1,0 +1,86 @@
+"""The benchmarks compare equal things: their plain reference learns, decodes and measures as davel does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+TINY = (
+    "--width",
+    "16",
+    "--class-width",
+    "8",
+    "--classes",
+    "3",
+    "--max-length",
+    "64",
+    "--repeats",
+    "1",
+    "--threads",
+    "1",
+)
+
+
+@pytest.fixture(scope="module")
+def unav100():
+    sys.path.insert(0, str(FOLDER))
+    try:
+        import unav100
+    finally:
+        sys.path.remove(str(FOLDER))
+    return unav100
+
+
+@pytest.mark.slow
+def test_every_part_runs_and_writes_its_figures(tmp_path):
+    command = [sys.executable, str(FOLDER / "unav100.py"), *TINY, "--json", str(tmp_path / "b.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "b.json").read_text())
+    assert set(content["results"]) == {"inference", "training", "targets", "evaluation"}
+    for result in content["results"].values():
+        assert result["ratio"] == pytest.approx(result["plain"] / result["davel"])
+    assert content["results"]["training"]["peak memory, GB (plain)"] > 0.1
+    assert "ratio" in done.stdout
+
+
+def test_an_unknown_part_is_refused():
+    command = [sys.executable, str(FOLDER / "unav100.py"), "--only", "speed"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "unknown part 'speed'" in done.stderr
+
+
+def test_the_reference_has_the_same_gradients(unav100):
+    plain = unav100.plain
+    size = unav100.Size(width=16, class_width=8, classes=3, max_length=64)
+    ours = size.network().eval()
+    theirs = plain.PlainCCNet(ours).eval()
+    batch = size.batch((40, 64))
+    outputs = ours(batch.visual, batch.audio, batch.mask)
+    logits, offsets = theirs(*unav100.padded(batch, 64))
+    for levels in ((outputs.logits, outputs.offsets), (logits, offsets)):
+        masks = [batch.mask[:, :: 2**level] for level in range(6)]
+        sum(x[mask].square().mean() for part in levels for x, mask in zip(part, masks, strict=True)).backward()
+    for mine, reference in (
+        (ours.decoder.scales, theirs.scales),
+        (ours.fine_to_coarse.blocks[0].mlp[0].bias, theirs.fine_to_coarse[0].mlp[0].bias),
+        (ours.coarse_to_fine.stretch[0].weight, theirs.stretch[0].weight),
+        (ours.embed["audio"].norms[0].weight, theirs.embed["audio"].stem.norms[0].weight),
+    ):
+        torch.testing.assert_close(mine.grad, reference.grad.view_as(mine), rtol=2e-3, atol=1e-6)
+
+
+def test_what_differs_is_not_timed(unav100):
+    x = torch.arange(4.0)
+    unav100.require_equal("rows", x, x + 1e-6, 1e-4)
+    with pytest.raises(SystemExit, match="rows differ by"):
+        unav100.require_equal("rows", x, x + 1, 1e-4)
+    with pytest.raises(SystemExit, match="rows differ by"):
+        unav100.require_equal("rows", x * torch.nan, x, 1e-4)
