@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from davel.errors import ConfigError, MissingError, printable
-from davel.features.spec import FeatureSpec
+from davel.features.spec import I3D_VGGISH, ONE_PEACE, FeatureSpec
 from davel.files import replacing
-from davel.models import Network, NetworkConfig, build, parse_network
+from davel.models import Network, NetworkConfig, build, from_published, parse_network
 
 SCHEMA = "davel.model/1"
 BUILTIN = Path(__file__).parent / "builtin"
@@ -113,6 +113,30 @@ def load_model(name_or_dir: str | Path) -> tuple[Network, ModelInfo, str]:
     except RuntimeError as error:
         raise ConfigError(f"{printable(weights)}: these are not the weights of {printable(path)}") from error
     return model.eval(), info, digest
+
+
+def import_published(checkpoint: Path, folder: Path, labels: tuple[str, ...], name: str | None = None) -> ModelInfo:
+    """Make a model's folder of a checkpoint that was released with CCNet or `unav`.
+
+    Its features follow from its channels, the names of its classes are `labels`, by label_id. ConfigError if the file
+    is no such checkpoint, if it has another number of classes, or if the folder holds a model already.
+    """
+    if (folder / "model.json").exists():
+        raise ConfigError(f"{printable(folder)}: holds a model already: choose another folder")
+    model = from_published(read_checkpoint(checkpoint))
+    config = model.config
+    if len(labels) != config.num_classes:
+        raise ConfigError(f"{printable(checkpoint)}: has {config.num_classes} classes, the annotations {len(labels)}")
+    dims = (config.visual_dim, config.audio_dim)
+    features = next((spec for spec in (I3D_VGGISH, ONE_PEACE) if (spec.visual_dim, spec.audio_dim) == dims), None)
+    if features is None:
+        raise ConfigError(
+            f"{printable(checkpoint)}: reads {dims[0]} + {dims[1]} channels, as no published features have"
+        )
+    figures = {"origin": f"released checkpoint {printable(checkpoint.name)}"}
+    info = ModelInfo(name or folder.resolve().name, config, features, labels, 0.5, figures)
+    save_model(folder, model, info)
+    return info
 
 
 def find_model(name_or_dir: str | Path) -> Path:

@@ -12,7 +12,7 @@ import sys
 import typer
 
 from davel import __version__
-from davel.cli import ablate, compare, data, demo, evaluate, localize, plot, scenes, train
+from davel.cli import ablate, compare, data, demo, evaluate, import_model, localize, plot, scenes, train
 from davel.errors import DavelError, printable
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ for command in (
     plot.plot,
 ):
     app.command()(command)
+app.command("import")(import_model.import_model)
 app.add_typer(data.app)
 
 
