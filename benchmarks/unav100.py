@@ -38,7 +38,8 @@ from davel.features.spec import I3D_VGGISH
 from davel.memory import keep_freed_memory
 from davel.metrics import THRESHOLDS, average_precision
 from davel.models import CCNet, CCNetConfig
-from davel.train import Compute, Recipe, Run, fit
+from davel.recipe import Compute, Recipe
+from davel.train import Run, fit
 
 PARTS = ("inference", "training", "targets", "evaluation")
 STEPS = (112, 130, 150, 180)

@@ -10,7 +10,7 @@ from media_files import make_media
 from davel.data.annotations import read_annotations
 from davel.data.table import Split, read_table
 from davel.errors import ConfigError
-from davel.train import load_train_config
+from davel.recipe import load_train_config
 
 HEADER = "file,start,end,label\n"
 

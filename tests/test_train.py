@@ -30,19 +30,8 @@ from davel.events import Event, EventList
 from davel.features.light import SPEC
 from davel.models import UnavConfig, build
 from davel.models.blocks import Conv
-from davel.train import (
-    CONFIGS,
-    Compute,
-    Ema,
-    Recipe,
-    Reporting,
-    TrainConfig,
-    checkpoint_activations,
-    learning_rate,
-    load_train_config,
-    optimizer_for,
-    train,
-)
+from davel.recipe import CONFIGS, Compute, Recipe, TrainConfig, load_train_config
+from davel.train import Ema, Reporting, checkpoint_activations, learning_rate, optimizer_for, train
 from davel.weights import load_model
 
 LABELS = ("high", "low")

@@ -17,7 +17,8 @@ import torch
 
 from davel.evaluate import predict, score
 from davel.models import CONFIGS
-from davel.train import Reporting, TrainConfig, train
+from davel.recipe import TrainConfig
+from davel.train import Reporting, train
 from davel.weights import load_model
 
 

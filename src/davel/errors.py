@@ -5,6 +5,8 @@ A message is one line: it names the thing, says what was expected, and what to d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class DavelError(Exception):
     """Any failure that davel foresaw; its message is for the user."""
@@ -34,3 +36,11 @@ def printable(name: object) -> str:
     """A path or name on one line: newlines, control characters and undecodable bytes are escaped."""
     text = str(name).encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def refuse(source: object, problems: Sequence[object], hint: str = "") -> None:
+    """ConfigError with the first five problems and their number, if there are any."""
+    if problems:
+        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+        listed = "; ".join(printable(problem) for problem in problems[:5])
+        raise ConfigError(f"{printable(source)}: {listed}{more}{hint}")

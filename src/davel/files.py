@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from davel.errors import ConfigError, printable
 
 
 @contextmanager
@@ -17,3 +21,13 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path, what: str) -> Any:
+    """What a JSON file holds. ConfigError if it cannot be read: `what` says what it was to be."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{printable(path)}: cannot read the {what}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{printable(path)}: not JSON: {error}") from error

@@ -41,7 +41,7 @@ def ablate(
     from davel.ablate import ablate as run
     from davel.files import replacing
     from davel.localize import choose_device
-    from davel.train import load_train_config
+    from davel.recipe import load_train_config
 
     changes = _scale(classes, videos, width, epochs) + change
     settings = replace(load_train_config(config, data, changes), output=output)

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from davel.errors import ConfigError, printable
+from davel.errors import ConfigError, printable, refuse
 from davel.events import Event, EventList
-from davel.files import replacing
+from davel.files import read_json, replacing
 
 
 class Problem(NamedTuple):
@@ -113,26 +113,13 @@ def write_annotations(path: Path, annotations: Annotations) -> None:
 def read_annotations(path: Path) -> Annotations:
     """Annotations from a file. ConfigError lists what is wrong with it, by video."""
     annotations, problems = inspect_annotations(path)
-    complain(path, problems)
+    refuse(path, problems)
     return annotations
-
-
-def complain(source: Path, problems: Sequence[object], hint: str = "") -> None:
-    """ConfigError with the first five problems and their number, if there are any."""
-    if problems:
-        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
-        listed = "; ".join(printable(problem) for problem in problems[:5])
-        raise ConfigError(f"{printable(source)}: {listed}{more}{hint}")
 
 
 def inspect_annotations(path: Path) -> tuple[Annotations, list[Problem]]:
     """What of a file can be used, and all that is wrong with the rest. ConfigError if it is no such file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{printable(path)}: cannot read the annotations: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{printable(path)}: not JSON: {error}") from error
+    content = read_json(path, "annotations")
     if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
         raise ConfigError(f'{printable(path)}: expected {{"database": {{ID: ...}}}}, as in UnAV-100')
     database = content["database"]

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from davel.data.annotations import AnnotatedVideo, Annotations, Problem, complain, read_annotations
+from davel.data.annotations import AnnotatedVideo, Annotations, Problem, read_annotations
 from davel.data.dataset import Dataset
 from davel.data.inspection import Reader
 from davel.data.simulate import MARKER, Simulation, simulation_of
 from davel.data.unav100 import ANNOTATIONS, FEATURES, LAYOUTS, Kind, find_kind, join, load_stream
-from davel.errors import ConfigError, printable
+from davel.errors import ConfigError, printable, refuse
 from davel.features import store
 from davel.features.extract import spec_of
 from davel.features.spec import FeatureSpec
@@ -181,11 +181,11 @@ def _usable(
 ) -> dict[str, AnnotatedVideo]:
     """The videos without a problem. ConfigError if there are others and they are not to be skipped, or if none is."""
     if not skip_broken:
-        complain(folder, problems, hint)
+        refuse(folder, problems, hint)
     broken = set(_ids(problems))
     usable = {key: video for key, video in videos.items() if key not in broken}
     if not usable:
-        complain(folder, problems, ": no video is left")
+        refuse(folder, problems, ": no video is left")
     return usable
 
 

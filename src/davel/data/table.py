@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from davel.data.annotations import AnnotatedVideo, Annotations, complain
-from davel.errors import ConfigError, MediaError, printable
+from davel.data.annotations import AnnotatedVideo, Annotations
+from davel.errors import ConfigError, MediaError, printable, refuse
 from davel.events import Event, EventList
 from davel.media import probe
 
@@ -77,7 +77,7 @@ def read_table(
     Classes are in alphabetical order. ConfigError lists what is wrong by line, and files that cannot be read.
     """
     rows, problems = _rows(path)
-    complain(path, problems)
+    refuse(path, problems)
     files = list(dict.fromkeys(file for _, file, _ in rows))
     durations: dict[str, float] = {}
     for done, file in enumerate(files, 1):
@@ -101,7 +101,7 @@ def read_table(
         by_file[file].append(Event(event.label, event.start, min(event.end, durations[file])))
     names = Counter(Path(file).stem for file in files)
     problems += [f"{name}: two files of this name" for name, count in names.items() if count > 1]
-    complain(path, problems)
+    refuse(path, problems)
     if len(files) < 2:
         raise ConfigError(f"{printable(path)}: names {len(files)} videos: training and validation need one each")
     labels = tuple(sorted({event.label for events in by_file.values() for event in events}))

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from davel.errors import ConfigError, printable
+from davel.errors import ConfigError, printable, refuse
 from davel.events import EventList
+from davel.files import read_json
 
 VERSION = "davel.results/1"
 
@@ -46,12 +47,7 @@ def dumps(events: Mapping[str, EventList], origin: str | None = None, **external
 
 def read(path: Path, labels: Sequence[str]) -> Predictions:
     """Predictions of events of the given classes, by label or label_id. ConfigError lists what is wrong, by video."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{printable(path)}: cannot read the predictions: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{printable(path)}: not JSON: {error}") from error
+    content = read_json(path, "predictions")
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
         raise ConfigError(
@@ -73,9 +69,7 @@ def read(path: Path, labels: Sequence[str]) -> Predictions:
         segments = np.maximum(table[:, :2], 0)
         kept = segments[:, 0] < segments[:, 1]  # one that ends before 0 is nowhere
         events[key] = EventList(segments[kept], table[kept, 2], table[kept, 3].astype(np.int64), tuple(labels))
-    if problems:
-        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
-        raise ConfigError(f"{printable(path)}: {'; '.join(map(printable, problems[:5]))}{more}")
+    refuse(path, problems)
     external = content.get("external_data")
     origin = external.get("data") if isinstance(external, dict) else None
     return Predictions(events, clipped, origin if isinstance(origin, str) else None)
