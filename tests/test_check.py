@@ -113,6 +113,21 @@ def test_training_refuses_what_is_broken_unless_it_may_skip_it(data):
         DataConfig.unav100(data, skip_broken=True).open(only, None)
 
 
+def test_the_training_command_tells_what_it_leaves_out(data, run):
+    break_six(data)
+    small = {"model.width": 8, "model.class_width": 4, "recipe.epochs": 2, "recipe.warmup_epochs": 1}
+    small |= {"recipe.batch_size": 2, "data.train": "validation", "data.validation": "train", "data.workers": 1}
+    train = ("train", "ccnet-i3d", "--data", data, "-o", "out", "--device", "cpu")
+    train += tuple(f"--set={key}={value}" for key, value in small.items())
+    code, out, err = run(*train)
+    assert (code, out) == (4, "")
+    assert "see `davel data check`" in err
+    code, out, err = run(*train, "--set", "data.skip_broken=true")
+    assert code == 0, err
+    assert "videos are left out as missing or broken: sim0-0000" in err
+    assert json.loads((data.parent / out.strip() / "model.json").read_text())["figures"]["skipped"] > 0
+
+
 def test_a_nan_that_no_header_tells_stops_whoever_reads_it(data):
     not_a_number(data, KEYS[3])
     config = DataConfig.unav100(data)

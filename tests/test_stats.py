@@ -33,7 +33,8 @@ def test_counts_durations_and_overlaps():
     assert s.event_seconds[50] == 2
     assert s.overlapping == 0.8
     assert s.overlapping_same_class == 0.4
-    assert s.several_classes == pytest.approx(1 / 3, abs=1e-4)
+    assert s.classes_per_video == {0: 1, 1: 1, 2: 1}
+    assert s.hours_by_events == pytest.approx({0: 29 / 3600, 1: 8 / 3600, 2: 3 / 3600}, abs=6e-4)
     assert s.covered == pytest.approx((8 + 3) / 40)
     assert s.at_once == pytest.approx(14 / 11, abs=1e-4)
 

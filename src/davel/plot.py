@@ -138,9 +138,9 @@ def draw_statistics(annotations: Annotations, counted: Statistics, path: Path) -
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 6.5), layout="constrained")
+    figure = Figure(figsize=(13, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
-    (durations, lengths), (numbers, classes) = figure.subplots(2, 2)
+    (durations, numbers, variety), (lengths, together, classes) = figure.subplots(2, 3)
     subsets = {
         subset: [v.duration for v in annotations.videos.values() if v.subset == subset] for subset in counted.subsets
     }
@@ -151,12 +151,12 @@ def draw_statistics(annotations: Annotations, counted: Statistics, path: Path) -
     if len(seconds):
         lengths.hist(seconds, bins=np.geomspace(max(seconds.min(), 0.05), seconds.max() * 1.001, 40))
     lengths.set(xscale="log", xlabel="seconds of an event", ylabel="events")
-    per_video = counted.events_per_video
-    most = min(max(per_video, default=0), 20)
-    heights = [per_video.get(n, 0) for n in range(most)] + [sum(c for n, c in per_video.items() if n >= most)]
-    numbers.bar(range(most + 1), heights)
-    more = " (the last: or more)" if max(per_video, default=0) > most else ""
-    numbers.set(xlabel=f"events of a video{more}", ylabel="videos")
+    numbers.bar(*_up_to(counted.events_per_video, 20))
+    numbers.set(xlabel="events of a video (20: or more)", ylabel="videos")
+    variety.bar(*_up_to(counted.classes_per_video, 8))
+    variety.set(xlabel="classes of a video (8: or more)", ylabel="videos")
+    together.bar(*_up_to(counted.hours_by_events, 6))
+    together.set(xlabel="events at once (6: or more)", ylabel="hours")
     classes.bar(range(len(counted.classes)), list(counted.classes.values()), width=1.0)
     classes.set(xlabel="classes, most frequent first", ylabel="events")
     if 0 < len(counted.classes) <= 20:
@@ -165,6 +165,14 @@ def draw_statistics(annotations: Annotations, counted: Statistics, path: Path) -
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     return path
+
+
+def _up_to(counts: Mapping[int, float], most: int) -> tuple[list[int], list[float]]:
+    """Numbers and their counts; what is beyond `most` counts there."""
+    kept: dict[int, float] = {}
+    for number, count in counts.items():
+        kept[min(number, most)] = kept.get(min(number, most), 0) + count
+    return list(kept), list(kept.values())
 
 
 def _lanes(found: EventList, truth: EventList | None) -> list[str]:

@@ -166,8 +166,8 @@ def _whole(evaluation: Evaluation) -> str:
         table += f"<p>Intervals over videos, from {intervals['resamples']} resamples.</p>"
     if "decoys" in figures:
         table += (
-            f"<p>{percent(figures['decoys_reported'])} of {figures['decoys']} decoys, things only seen or only heard, "
-            "are reported with a score of at least 0.5.</p>"
+            f"<p>{percent(figures['decoys_reported'])} % of {figures['decoys']} decoys, things only seen or only heard,"
+            " are reported with a score of at least 0.5.</p>"
         )
     return table
 

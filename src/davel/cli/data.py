@@ -165,9 +165,10 @@ def _count(s: Statistics) -> None:
         "videos by events": ", ".join(per_video),
         "most frequent": ", ".join(f"{label} {count}" for label, count in classes[:5]),
         "least frequent": ", ".join(f"{label} {count}" for label, count in classes[-5:]),
-        "several classes": f"{s.several_classes:.1%} of the videos",
+        "videos by classes": ", ".join(f"{n}: {count}" for n, count in s.classes_per_video.items()),
         "overlapping": f"{s.overlapping:.1%} of the events, {s.overlapping_same_class:.1%} with one of their class",
         "something happens": f"{s.covered:.1%} of the time, {s.at_once:.2f} events at once",
+        "hours by events at once": ", ".join(f"{n}: {hours:.2f}" for n, hours in s.hours_by_events.items()),
     }.items():
         table.add_row(name, escape(printable(value)))
     console.results().print(table)

@@ -34,8 +34,10 @@ class Statistics:
     """Percentiles of the events' durations."""
     events_per_video: dict[int, int]
     """How many videos have so many events."""
-    several_classes: float
-    """The part of the videos with events of more than one class."""
+    classes_per_video: dict[int, int]
+    """How many videos have events of so many classes."""
+    hours_by_events: dict[int, float]
+    """In how much time so many events happen at once."""
     overlapping: float
     """The part of the events that some other event of their video meets in time."""
     overlapping_same_class: float
@@ -57,7 +59,10 @@ def statistics(annotations: Annotations) -> Statistics:
     classes = {annotations.labels[c]: int(counts[c]) for c in np.argsort(-counts, kind="stable")}
     meets = [_meets(video.events) for video in videos]
     total = sum(video.duration for video in videos)
-    happening = sum(_union(video.events.segments) for video in videos)
+    seconds: Counter[int] = Counter()
+    for video in videos:
+        seconds.update(_at_once(video.events.segments, video.duration))
+    happening = sum(time for number, time in seconds.items() if number)
     lengths = event_seconds(annotations)
     return Statistics(
         subsets=dict(Counter(video.subset for video in videos)),
@@ -68,7 +73,8 @@ def statistics(annotations: Annotations) -> Statistics:
         video_seconds=_percentiles(np.array([video.duration for video in videos])),
         event_seconds=_percentiles(lengths),
         events_per_video=dict(sorted(Counter(len(video.events) for video in videos).items())),
-        several_classes=_part(sum(len(np.unique(video.events.label_ids)) > 1 for video in videos), len(videos)),
+        classes_per_video=dict(sorted(Counter(len(np.unique(video.events.label_ids)) for video in videos).items())),
+        hours_by_events={number: round(time / 3600, 3) for number, time in sorted(seconds.items())},
         overlapping=_part(sum(int(other.sum()) for other, _ in meets), len(lengths)),
         overlapping_same_class=_part(sum(int(same.sum()) for _, same in meets), len(lengths)),
         covered=_part(happening, total),
@@ -90,13 +96,13 @@ def _meets(events: EventList) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     return np.asarray(meet.any(1)), np.asarray(same.any(1))
 
 
-def _union(segments: NDArray[np.float64]) -> float:
-    """Seconds in which at least one of the segments (N, 2) is."""
-    total, reached = 0.0, 0.0
-    for start, end in segments[np.argsort(segments[:, 0])]:
-        total += max(end - max(start, reached), 0.0)
-        reached = max(reached, end)
-    return total
+def _at_once(segments: NDArray[np.float64], duration: float) -> dict[int, float]:
+    """For how many seconds of a video so many of its segments (N, 2) are at once."""
+    edges = np.concatenate([[0.0, duration], segments.flatten()])
+    change = np.concatenate([[0, 0], np.tile([1, -1], len(segments))])
+    order = np.argsort(edges, kind="stable")
+    number, seconds = np.cumsum(change[order])[:-1], np.diff(edges[order])
+    return {int(n): float(seconds[number == n].sum()) for n in np.unique(number[seconds > 0])}
 
 
 def _percentiles(values: NDArray[np.float64]) -> dict[int, float]:
