@@ -177,32 +177,26 @@ def match(
     keys = tuple(dict.fromkeys([*truth, *predicted]))
     p, t = Columns.of(predicted, keys, num_classes), Columns.of(truth, keys, num_classes)
     groups, start, count = np.unique(t.groups, return_index=True, return_counts=True)
-    column = np.arange(count.max(initial=0))
-    index = np.minimum(start[:, None] + column, max(len(t.labels) - 1, 0))
-    exists = column < count[:, None]  # (G, K): true events, group by group
-
     partner = np.full((len(p.labels), len(thresholds)), -1)
     row = np.searchsorted(groups, p.groups)
     has_truth = row < len(groups)
     has_truth[has_truth] = groups[row[has_truth]] == p.groups[has_truth]
-    taken = np.zeros((len(groups), len(thresholds), len(column)), dtype=bool)
-    limits = np.asarray(thresholds)[:, None]
-    todo = np.flatnonzero(has_truth)
-    iou = temporal_iou(p.segments[todo, None], t.segments[index[row[todo]]])  # (n, K)
-    iou[~exists[row[todo]]] = -1
-    near = (iou >= limits.min()).any(1)  # the others are never right
-    todo, iou = todo[near], iou[near]
-    rank = p.rank[todo]
-    order = np.argsort(rank, kind="stable")
-    for now in np.split(order, np.flatnonzero(np.diff(rank[order])) + 1) if len(todo) else []:
-        g = row[todo[now]]
-        each = iou[now, None]  # (n, 1, K)
-        free = np.where(taken[g] | (each < limits), -1, each)  # (n, S, K)
-        best = free.argmax(-1)
-        n, s = np.nonzero(free.max(-1) >= 0)
-        k = best[n, s]
-        partner[todo[now[n]], s] = index[g[n], k]
-        taken[g[n], s, k] = True
+    size = np.where(has_truth, np.append(count, 0)[row], 0)  # true events of each prediction's video and class
+    rank, limits = p.rank, np.asarray(thresholds)[:, None]
+    for K in np.unique(count):
+        todo = np.flatnonzero(size == K)
+        iou = temporal_iou(p.segments[todo, None], t.segments[start[row[todo], None] + np.arange(K)])  # (n, K)
+        near = iou.max(1) >= limits.min()  # the others are never right
+        todo, iou = todo[near], iou[near]
+        taken = np.zeros((len(groups), len(thresholds), K), dtype=bool)
+        order = np.argsort(rank[todo], kind="stable")
+        for now in np.split(order, np.flatnonzero(np.diff(rank[todo[order]])) + 1):
+            g, each = row[todo[now]], iou[now, None]  # (n,), (n, 1, K)
+            free = np.where(taken[g] | (each < limits), -1, each)  # (n, S, K)
+            n, s = np.nonzero(free.max(-1) >= 0)
+            k = free[n, s].argmax(-1)
+            partner[todo[now[n]], s] = start[g[n]] + k
+            taken[g[n], s, k] = True
     return Matches(p, t, tuple(thresholds), partner)
 
 
