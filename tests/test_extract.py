@@ -54,7 +54,7 @@ def test_a_file_with_one_track_is_refused(tmp_path, track):
 
 
 def test_unknown_features_are_refused(clip):
-    with pytest.raises(ConfigError, match="unknown features 'heavy': choose from light"):
+    with pytest.raises(ConfigError, match="unknown features 'heavy': choose from light, i3d-vggish"):
         extract(clip, "heavy")
 
 

@@ -15,7 +15,7 @@ from davel import formats
 from davel.detection import DecodeSettings, decode
 from davel.errors import ConfigError, MediaError, printable
 from davel.events import EventList
-from davel.features.extract import Features, extract
+from davel.features.extract import Features, Settings, extract
 from davel.features.spec import FeatureSpec
 from davel.media import Coverage, MediaInfo
 from davel.memory import keep_freed_memory
@@ -132,7 +132,8 @@ class Localizer:
         `threshold` is the least score (by default the model's; `auto`: that of each class, fitted on validation
         videos), `top_k` the most events. MediaError if the file cannot be read as a whole.
         """
-        features = extract(Path(path), extractor=self.info.features.name)
+        device = str(next(self.model.parameters()).device)
+        features = extract(Path(path), Settings(self.info.features, device))
         return self.localize_features(features, threshold=threshold, top_k=top_k, settings=settings)
 
     def localize_features(

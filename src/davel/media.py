@@ -67,6 +67,10 @@ class Coverage:
     """The end of the longer track."""
     video: tuple[float, float] | None
     audio: tuple[float, float] | None
+    video_gaps: tuple[tuple[float, float], ...] = ()
+    """Where pictures are missing or broken: the last good one stands there, or what is left of it."""
+    audio_gaps: tuple[tuple[float, float], ...] = ()
+    """Where sound is missing: silence stands there."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -129,13 +133,20 @@ class Source:
         return self._coverage
 
     def read(
-        self, *, fps: float | None, sample_rate: int | None, size: tuple[int, int] | None = None
+        self,
+        *,
+        fps: float | None,
+        sample_rate: int | None,
+        size: tuple[int, int] | None = None,
+        colours: str = "declared",
+        resampler: str = "soxr",
     ) -> Iterator[Picture | Sound]:
         """Pictures at every n / fps seconds and sound at `sample_rate`, in the file's order; None skips that track.
 
         Picture n is the last frame whose time, rounded to the grid, is not after n (FFmpeg's rule); before a video
         that starts late its first frame is shown. Sound that starts late follows silence. `size` is (height, width)
-        of the pictures, by default as displayed. MediaError if a track is missing or the file ends too early.
+        of the pictures, by default as displayed. `colours` and `resampler`: see `davel.tracks`. MediaError if a track
+        is missing or the file ends too early.
         """
         wanted: list[tuple[str, Any]] = []
         if fps is not None:
@@ -150,8 +161,8 @@ class Source:
                 )
         declared = self.info.duration_seconds
         clock = (self._origin, None if declared is None else 2 * declared + 60)
-        grid = Grid(self._video, *clock, Fraction(fps), size) if fps is not None else None
-        sound = Mono(self._audio, *clock, sample_rate) if sample_rate is not None else None
+        grid = Grid(self._video, *clock, Fraction(fps), size, colours) if fps is not None else None
+        sound = Mono(self._audio, *clock, sample_rate, resampler) if sample_rate is not None else None
         damaged = 0
         for packet in self._packets([stream for _, stream in wanted]):
             track: Grid | Mono | None = grid if packet.stream is self._video else sound
@@ -160,17 +171,23 @@ class Source:
                 frames = packet.decode()
             except (av.error.InvalidDataError, av.error.UnknownError, av.error.PatchWelcomeError):
                 damaged += 1
+                track.damaged = True
                 continue
             except (av.error.FFmpegError, OSError) as error:
                 raise MediaError(
                     f"{self._name}: cannot decode: {_reason(error)}: convert it with another tool"
                 ) from error
             damaged += packet.is_corrupt
+            track.damaged |= packet.is_corrupt
             for frame in frames:
                 yield from track.push(frame)
         for track in (grid, sound):
             if track is not None:
                 yield from track.finish()
+        gaps = [f"{a:.2f}-{b:.2f} s of {t.stream.type}" for t in (grid, sound) if t for a, b in t.gaps]
+        if gaps:
+            more = f" and {len(gaps) - 5} more" if len(gaps) > 5 else ""
+            self._warnings.append(f"missing or broken: {', '.join(gaps[:5])}{more}")
         if damaged:
             self._warnings.append(
                 f"{damaged} damaged packets, what they held is missing: compare with the original file"
@@ -259,7 +276,12 @@ class Source:
         if grid and sound and declared:
             self._check_end(max(ends), declared, "file", slack=1.0)
         return Coverage(
-            duration_seconds=max(ends), video=spans["video"], audio=spans["audio"], warnings=tuple(self._warnings)
+            duration_seconds=max(ends),
+            video=spans["video"],
+            audio=spans["audio"],
+            video_gaps=tuple(grid.gaps) if grid else (),
+            audio_gaps=tuple(sound.gaps) if sound else (),
+            warnings=tuple(self._warnings),
         )
 
     def _check_length(self, stream: Any, end: float) -> None:

@@ -6,7 +6,7 @@ Times are exact fractions of a second on the clock of `davel.media`, whose zero 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -14,9 +14,14 @@ import av.error
 import av.filter
 import numpy as np
 import soxr
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from davel import kaiser
+
+COLOURS = ("declared", "bt601")
+"""The matrix that makes RGB: what the file declares, or BT.601 whatever it says, as old tools did."""
+RESAMPLERS = ("soxr", "resampy-0.2.2")
 JITTER_SECONDS = 0.05
 """Sound whose time stamp is off by no more than this follows on what came before."""
 
@@ -46,6 +51,17 @@ class Track:
     start: Fraction | None = None
     """Seconds, of the first frame."""
     end: Fraction = Fraction(0)
+    damaged: bool = False
+    """Something was lost since the last frame."""
+    gaps: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds, of what is missing or broken between the first frame and the last."""
+
+    def miss(self, start: Fraction, end: Fraction) -> None:
+        """Nothing, or nothing to be trusted, is there from `start` to `end`."""
+        first, last = round(float(start), 6), round(float(end), 6)
+        if self.gaps and first <= self.gaps[-1][1]:
+            first = self.gaps.pop()[0]
+        self.gaps.append((first, last))
 
     def time_of(self, frame: Any) -> Fraction:
         """A frame's presentation time; where it has none that can be, it follows on the one before."""
@@ -59,10 +75,17 @@ class Grid(Track):
     """Frames at any times in, a picture at every n / fps out."""
 
     def __init__(
-        self, stream: Any, origin: Fraction, limit: float | None, fps: Fraction, size: tuple[int, int] | None
+        self,
+        stream: Any,
+        origin: Fraction,
+        limit: float | None,
+        fps: Fraction,
+        size: tuple[int, int] | None,
+        colours: str = "declared",
     ) -> None:
         super().__init__(stream, origin, limit)
         stream.thread_type = "AUTO"
+        self.colours = colours
         self.fps = fps
         self.size = size
         self.next = 0
@@ -87,10 +110,15 @@ class Grid(Track):
         time = self.time_of(frame)
         if self.frame is not None:
             yield from self._until(_round(time * self.fps))
-        self.start = time if self.start is None else self.start
-        self.frame, self.rgb = frame, None
         rate = self.stream.average_rate or self.stream.guessed_rate or 25
         length = frame.duration * frame.time_base if frame.duration else 1 / Fraction(rate)
+        if self.damaged and self.start is not None and time > self.end:
+            self.miss(self.end, time)
+        if frame.is_corrupt:
+            self.miss(time, time + length)
+        self.damaged = False
+        self.start = time if self.start is None else self.start
+        self.frame, self.rgb = frame, None
         self.end = max(self.end, time + length)
 
     def _until(self, end: int) -> Iterator[Picture]:
@@ -102,12 +130,13 @@ class Grid(Track):
 
     def _convert(self, frame: Any) -> NDArray[np.uint8]:
         turns = round(frame.rotation / 90) % 4
-        height, width = self.size or (None, None)
-        if turns % 2:
-            height, width = width, height
-        converted = self.reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA
-        )
+        options: dict[str, Any] = {}
+        if self.size:
+            height, width = self.size[:: -1 if turns % 2 else 1]
+            options = {"width": width, "height": height, "interpolation": Interpolation.AREA}
+        if self.colours == "bt601":
+            options |= {"src_colorspace": Colorspace.ITU601, "dst_colorspace": Colorspace.ITU601}
+        converted = self.reformatter.reformat(frame, format="rgb24", **options)
         rgb = np.rot90(converted.to_ndarray(), turns)
         return np.ascontiguousarray(rgb)
 
@@ -155,8 +184,11 @@ class Deinterlacer:
 class Mono(Track):
     """Frames of sound at any times in, samples without gaps at one rate out."""
 
-    def __init__(self, stream: Any, origin: Fraction, limit: float | None, sample_rate: int) -> None:
+    def __init__(
+        self, stream: Any, origin: Fraction, limit: float | None, sample_rate: int, resampler: str = "soxr"
+    ) -> None:
         super().__init__(stream, origin, limit)
+        self.kind = resampler
         self.out_rate = sample_rate
         self.in_rate = 0
         self.resampler: Any = None
@@ -175,6 +207,8 @@ class Mono(Track):
             self.start = max(time, Fraction(0))
         elif abs(gap) <= JITTER_SECONDS * self.in_rate:
             gap = 0
+        elif gap > 0:
+            self.miss(self.end, time)
         while gap > 0:  # silence where there is none, at most a second at a time
             part = min(gap, self.in_rate)
             yield from self._take(np.zeros(part, np.float32))
@@ -190,7 +224,10 @@ class Mono(Track):
         yield from self.finish()
         self.position = _round(Fraction(self.position * rate, self.in_rate)) if self.in_rate else 0
         self.in_rate = rate
-        self.resampler = soxr.ResampleStream(rate, self.out_rate, 1, dtype="float32")
+        if self.kind == "soxr":
+            self.resampler = soxr.ResampleStream(rate, self.out_rate, 1, dtype="float32")
+        else:
+            self.resampler = kaiser.Resampler(rate, self.out_rate)
 
     def _take(self, samples: NDArray[np.float32]) -> Iterator[Sound]:
         self.position += len(samples)

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from davel.config import parse
 from davel.data.annotations import AnnotatedVideo, Annotations, read_annotations, write_annotations
-from davel.data.unav100 import ANNOTATIONS, FEATURES, LAYOUTS, Kind, Layout
+from davel.data.unav100 import ANNOTATIONS, FEATURES, LAYOUTS, Kind
 from davel.errors import ConfigError, printable
 from davel.events import EventList
+from davel.features.layout import Layout
 from davel.features.spec import FeatureSpec
 from davel.files import replacing
 

@@ -6,7 +6,6 @@ Shapes: T steps, D channels. The streams of a video may differ in length; what o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from davel.errors import ConfigError, printable
-from davel.features.spec import I3D_VGGISH, ONE_PEACE, FeatureSpec
+from davel.features.layout import I3D_VGGISH_LAYOUT, ONE_PEACE_LAYOUT, Layout
 
 Array = NDArray[np.float32]
 Kind = Literal["i3d-vggish", "one-peace"]
@@ -23,32 +22,7 @@ FEATURES = Path("av_features")
 """Where a data set in UnAV-100's layout keeps them."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Which files hold the features of a video, as UnAV-100 names them."""
-
-    spec: FeatureSpec
-    visual: dict[str, int]
-    """What follows the video's id in a file's name, and its channels: joined in this order."""
-    audio: dict[str, int]
-
-    @property
-    def streams(self) -> dict[str, int]:
-        return self.visual | self.audio
-
-    @property
-    def dims(self) -> dict[str, int]:
-        """Channels by modality."""
-        return {"visual": self.spec.visual_dim, "audio": self.spec.audio_dim}
-
-    def path(self, folder: Path, key: str, stream: str) -> Path:
-        return folder / f"{key}_{stream}.npy"
-
-
-LAYOUTS: dict[Kind, Layout] = {
-    "i3d-vggish": Layout(I3D_VGGISH, visual={"rgb": 1024, "flow": 1024}, audio={"vggish": 128}),
-    "one-peace": Layout(ONE_PEACE, visual={"one_peace_video_finetune": 1536}, audio={"one_peace_audio": 1536}),
-}
+LAYOUTS: dict[Kind, Layout] = {"i3d-vggish": I3D_VGGISH_LAYOUT, "one-peace": ONE_PEACE_LAYOUT}
 
 
 def find_kind(folder: Path) -> Kind:

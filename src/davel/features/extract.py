@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from davel import pretrained
 from davel.errors import ConfigError, MediaError, printable
 from davel.features import light
+from davel.features.layout import I3D_VGGISH_LAYOUT, LIGHT_LAYOUT, Layout
 from davel.features.spec import FeatureSpec
+from davel.features.streams import Networks, Rows, Sound, TwoStream
 from davel.media import Coverage, MediaInfo, Picture, open_media
 
-SPECS: dict[str, FeatureSpec] = {"light": light.SPEC}
-"""By extractor."""
+T = TypeVar("T")
+EXTRACTORS: dict[str, Layout] = {"light": LIGHT_LAYOUT, "i3d-vggish": I3D_VGGISH_LAYOUT}
+"""What can be made of a file, and how it lies on disk."""
+MAX_ASPECT = 8
+"""The longer side of a picture over the shorter: flow compares every point with every other."""
+PICTURES_AHEAD = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +41,8 @@ class Features:
     spec: FeatureSpec
     info: MediaInfo
     coverage: Coverage
+    lengths: dict[str, int] = field(default_factory=dict)
+    """The steps of each stream before they were cut to the shortest."""
 
     def __post_init__(self) -> None:
         T = len(self.visual)
@@ -39,29 +54,164 @@ class Features:
         return len(self.visual)
 
 
-def spec_of(extractor: str) -> FeatureSpec:
-    """ConfigError if there is no such extractor."""
-    if extractor not in SPECS:
-        raise ConfigError(f"unknown features {extractor!r}: choose from {', '.join(SPECS)}")
-    return SPECS[extractor]
+def spec_of(name: str) -> FeatureSpec:
+    """The specification of an extractor without any options. ConfigError if there is no such extractor."""
+    if name not in EXTRACTORS:
+        raise ConfigError(f"unknown features {name!r}: choose from {', '.join(EXTRACTORS)}")
+    return EXTRACTORS[name].spec
 
 
-def extract(path: Path, extractor: str = "light") -> Features:
-    """The features of a media file; where one track is longer, the steps that only it has are left out.
+class Stream(Protocol):
+    """What makes steps of frames, or of samples."""
+
+    def push(self, item: Any) -> Rows: ...
+
+    def finish(self) -> Rows: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How features are made: the protocol, and what does not change it."""
+
+    spec: FeatureSpec
+    device: str = "cpu"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Other than float32, features differ in their third digit."""
+    compile: bool = False
+    """With `torch.compile`; takes minutes at the start."""
+
+    @classmethod
+    def named(cls, name: str, device: str = "cpu", **options: Any) -> Settings:
+        """By an extractor's name, with options of the protocol (`colours`, `resampler`, `flow_updates`).
+
+        ConfigError if there is no such extractor, or it has no such option.
+        """
+        try:
+            return cls(replace(spec_of(name), **options), device)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"features {name!r}: {error}") from error
+
+    @property
+    def layout(self) -> Layout:
+        spec_of(self.spec.name)
+        return EXTRACTORS[self.spec.name]
+
+    def __post_init__(self) -> None:
+        known = replace(spec_of(self.spec.name), colours=self.spec.colours, resampler=self.spec.resampler)
+        if known.flow_updates is not None:
+            known = replace(known, flow_updates=self.spec.flow_updates or known.flow_updates)
+        known.require(self.spec, "this davel", "what is asked for")
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Makes features of files; costly to set up, so one process has one of a kind (`extractor`)."""
+
+    settings: Settings
+    networks: Networks | None = None
+
+    @property
+    def spec(self) -> FeatureSpec:
+        return self.settings.spec
+
+    @property
+    def layout(self) -> Layout:
+        return self.settings.layout
+
+    def streams(self) -> tuple[Stream, Stream]:
+        """Fresh ones for a file: of pictures, and of sound."""
+        if self.networks is None:
+            return _Light("light-visual", light.LightVisual()), _Light("light-audio", light.LightAudio())
+        assert self.spec.flow_updates is not None
+        return TwoStream(self.networks, self.spec.flow_updates), Sound(self.networks)
+
+    def run(
+        self,
+        path: Path,
+        sink: Callable[[str, NDArray[np.float32]], None],
+        progress: Callable[[float], None] | None = None,
+    ) -> tuple[MediaInfo, Coverage]:
+        """Give the steps of each stream to `sink`, in order, as they are ready; `progress` is told seconds of media.
+
+        MediaError if the file cannot be read as a whole or lacks a track.
+        """
+        spec = self.spec
+        with open_media(path) as source:
+            video = source.info.video
+            if self.networks and video and max(video.width, video.height) > MAX_ASPECT * min(video.width, video.height):
+                raise MediaError(
+                    f"{printable(path)}: its pictures of {video.width}x{video.height} pixels are too long and narrow: "
+                    f"cut them to {MAX_ASPECT}:1"
+                )
+            items = source.read(
+                fps=spec.fps,
+                sample_rate=spec.sample_rate,
+                size=None if self.networks else light.FRAME_SIZE,
+                colours=spec.colours,
+                resampler=spec.resampler,
+            )
+            visual, audio = self.streams()
+            for item in ahead(items, PICTURES_AHEAD) if self.networks else items:
+                rows = visual.push(item.rgb) if isinstance(item, Picture) else audio.push(item.samples)
+                for name, steps in rows:
+                    sink(name, steps)
+                    if progress and isinstance(item, Picture):
+                        progress(item.index / spec.fps)
+            for stream in (visual, audio):
+                for name, steps in stream.finish():
+                    sink(name, steps)
+            return source.info, source.coverage
+
+
+class _Light:
+    """The light features come all at once."""
+
+    def __init__(self, name: str, stream: light.LightVisual | light.LightAudio) -> None:
+        self.name, self.stream = name, stream
+
+    def push(self, item: Any) -> Rows:
+        self.stream.push(item)
+        yield from ()
+
+    def finish(self) -> Rows:
+        yield self.name, self.stream.finish().astype(np.float32, copy=False)
+
+
+@lru_cache(maxsize=1)
+def extractor(settings: Settings) -> Extractor:
+    """One that is ready to run. MissingError if its weights are not there, ConfigError if the device is not."""
+    if settings.spec.name == "light":
+        return Extractor(settings)
+    rgb, flow, raft, sound = (pretrained.load(name) for name in ("i3d-rgb", "i3d-flow", "raft", "vggish"))
+    networks = Networks.of(rgb, flow, raft, sound, torch.device(settings.device), getattr(torch, settings.precision))
+    if settings.compile:
+        for network in (rgb, flow, sound, raft.fnet, raft.cnet, raft.update_block):
+            network.compile()
+    return Extractor(settings, networks)
+
+
+def extract(path: Path, settings: Settings | str = "light") -> Features:
+    """The features of a media file, by their name or as told; what only the longer track has is left out.
 
     MediaError if the file cannot be read as a whole, lacks a track, or is shorter than one step.
     """
-    spec = spec_of(extractor)
-    visual, audio = light.LightVisual(), light.LightAudio()
-    with open_media(path) as source:
-        for item in source.read(fps=spec.fps, sample_rate=spec.sample_rate, size=light.FRAME_SIZE):
-            if isinstance(item, Picture):
-                visual.push(item.rgb)
-            else:
-                audio.push(item.samples)
-        info, coverage = source.info, source.coverage
-    v, a = visual.finish(), audio.finish()
-    T = min(len(v), len(a))
+    make = extractor(Settings.named(settings) if isinstance(settings, str) else settings)
+    parts: dict[str, list[NDArray[np.float32]]] = {
+        name: [np.zeros((0, dim), np.float32)] for name, dim in make.layout.streams.items()
+    }
+    info, coverage = make.run(path, lambda name, steps: parts[name].append(steps))
+    lengths = {name: sum(map(len, steps)) for name, steps in parts.items()}
+    T = shortest(path, lengths, make.spec, coverage)
+    visual, audio = (
+        np.concatenate([np.concatenate(parts.pop(name))[:T] for name in names], axis=1)
+        for names in (make.layout.visual, make.layout.audio)
+    )
+    return Features(visual=visual, audio=audio, spec=make.spec, info=info, coverage=coverage, lengths=lengths)
+
+
+def shortest(path: Path, lengths: dict[str, int], spec: FeatureSpec, coverage: Coverage) -> int:
+    """The steps that all streams have. MediaError if there is none."""
+    T = min(lengths.values())
     if T == 0:
         least = (spec.window + 1) / spec.fps
         tracks = ", ".join(
@@ -70,4 +220,43 @@ def extract(path: Path, extractor: str = "light") -> Features:
             if span
         )
         raise MediaError(f"{printable(path)}: is shorter than one step of {least:.2f} s ({tracks}): give a longer file")
-    return Features(visual=v[:T], audio=a[:T], spec=spec, info=info, coverage=coverage)
+    return T
+
+
+def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
+    """The same items, made in a thread of their own, up to so many before they are asked for."""
+    box: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(entry: tuple[T | None, BaseException | None]) -> bool:
+        while not stopped.is_set():
+            try:
+                box.put(entry, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+        except BaseException as error:
+            put((None, error))
+        else:
+            put((None, StopIteration()))
+
+    thread = threading.Thread(target=work, name="davel-decoder", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = box.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        thread.join()

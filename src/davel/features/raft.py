@@ -21,7 +21,7 @@ from davel.errors import ConfigError
 
 UPDATES = 20
 """Refinements of the flow, as UnAV-100's features were made."""
-FEATURE_DIM, HIDDEN_DIM, CONTEXT_DIM = 256, 128, 128
+FEATURE_DIM, HIDDEN_DIM, CONTEXT_DIM, MOTION_DIM = 256, 128, 128, 128
 LEVELS, RADIUS = 4, 4
 SCALE = 8
 """Pixels in a step of the maps."""
@@ -79,7 +79,7 @@ class MotionEncoder(nn.Module):
         self.convc2 = nn.Conv2d(256, 192, 3, padding=1)
         self.convf1 = nn.Conv2d(2, 128, 7, padding=3)
         self.convf2 = nn.Conv2d(128, 64, 3, padding=1)
-        self.conv = nn.Conv2d(64 + 192, 128 - 2, 3, padding=1)
+        self.conv = nn.Conv2d(64 + 192, MOTION_DIM - 2, 3, padding=1)
 
     def forward(self, flow: Tensor, correlation: Tensor) -> Tensor:
         c = self.convc2(self.convc1(correlation).relu()).relu()
@@ -89,23 +89,39 @@ class MotionEncoder(nn.Module):
 
 
 class SeparableGru(nn.Module):
-    """A convolutional GRU that looks along rows, then along columns."""
+    """A convolutional GRU that looks along rows, then along columns.
+
+    What its gates take from the context is the same in every update: it is convolved once (`of_context`).
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        channels = HIDDEN_DIM + CONTEXT_DIM + 128
+        channels = HIDDEN_DIM + CONTEXT_DIM + MOTION_DIM
         for pass_, kernel in ((1, (1, 5)), (2, (5, 1))):
             padding = (kernel[0] // 2, kernel[1] // 2)
             for gate in "zrq":
                 self.add_module(f"conv{gate}{pass_}", nn.Conv2d(channels, HIDDEN_DIM, kernel, padding=padding))
 
-    def forward(self, h: Tensor, x: Tensor) -> Tensor:
-        for pass_ in (1, 2):
-            z, r, q = (self.get_submodule(f"conv{gate}{pass_}") for gate in "zrq")
-            both = torch.cat([h, x], dim=1)
-            update, reset = z(both).sigmoid(), r(both).sigmoid()
-            h = (1 - update) * h + update * q(torch.cat([reset * h, x], dim=1)).tanh()
+    def of_context(self, context: Tensor) -> list[list[Tensor]]:
+        """The context's share of the gates z, r, q in both passes, (B, 128, h, w) each"""
+        its = slice(HIDDEN_DIM, HIDDEN_DIM + CONTEXT_DIM)
+        return [
+            [F.conv2d(context, gate.weight[:, its], gate.bias, padding=gate.padding) for gate in gates]
+            for gates in self._passes()
+        ]
+
+    def forward(self, h: Tensor, motion: Tensor, of_context: list[list[Tensor]]) -> Tensor:
+        for gates, (of_z, of_r, of_q) in zip(self._passes(), of_context, strict=True):
+            z, r, q = (torch.cat([g.weight[:, :HIDDEN_DIM], g.weight[:, -MOTION_DIM:]], dim=1) for g in gates)
+            padding: tuple[int, int] = gates[0].padding  # type: ignore[assignment]
+            both = F.conv2d(torch.cat([h, motion], dim=1), torch.cat([z, r]), padding=padding)
+            update, reset = (both + torch.cat([of_z, of_r], dim=1)).sigmoid().chunk(2, dim=1)
+            new = (F.conv2d(torch.cat([reset * h, motion], dim=1), q, padding=padding) + of_q).tanh()
+            h = torch.lerp(h, new, update)
         return h
+
+    def _passes(self) -> list[list[nn.Conv2d]]:
+        return [[self.get_submodule(f"conv{gate}{pass_}") for gate in "zrq"] for pass_ in (1, 2)]  # type: ignore[misc]
 
 
 class FlowHead(nn.Module):
@@ -129,8 +145,8 @@ class UpdateBlock(nn.Module):
         self.flow_head = FlowHead()
         self.mask = nn.Sequential(nn.Conv2d(HIDDEN_DIM, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 9 * SCALE**2, 1))
 
-    def forward(self, h: Tensor, context: Tensor, correlation: Tensor, flow: Tensor) -> Tensor:
-        return self.gru(h, torch.cat([context, self.encoder(flow, correlation)], dim=1))  # type: ignore[no-any-return]
+    def forward(self, h: Tensor, of_context: list[list[Tensor]], correlation: Tensor, flow: Tensor) -> Tensor:
+        return self.gru(h, self.encoder(flow, correlation), of_context)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -144,7 +160,9 @@ class Correlation:
     def of(cls, first: Tensor, second: Tensor) -> Correlation:
         """Two frames' maps (B, D, h, w)."""
         B, D, h, w = first.shape
-        volume = first.flatten(2).mT @ second.flatten(2) / math.sqrt(D)  # (B, h * w, h * w)
+        with torch.autocast(first.device.type, enabled=False):  # in fewer bits it would not tell neighbours apart
+            first, second = first.float().flatten(2), second.float().flatten(2)
+            volume = first.mT @ second / math.sqrt(D)  # (B, h * w, h * w)
         pyramid = [volume.reshape(B * h * w, 1, h, w)]
         for _ in range(LEVELS - 1):
             pyramid.append(F.avg_pool2d(pyramid[-1], 2))
@@ -192,11 +210,11 @@ class RAFT(nn.Module):
         """
         correlation = Correlation.of(first, second)
         h, x = context.split([HIDDEN_DIM, CONTEXT_DIM], dim=1)  # type: ignore[no-untyped-call]
-        h, x = h.tanh(), x.relu()
+        h, of_context = h.tanh(), self.update_block.gru.of_context(x.relu())
         start = _positions(first)
         position = start
         for _ in range(updates):
-            h = self.update_block(h, x, correlation.at(position), position - start)
+            h = self.update_block(h, of_context, correlation.at(position), position - start)
             position = position + self.update_block.flow_head(h)
         return upsample(position - start, 0.25 * self.update_block.mask(h))
 

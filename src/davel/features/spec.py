@@ -6,12 +6,13 @@ One step of the feature sequence is `stride / fps` seconds; step i covers [i * s
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from davel.errors import ConfigError
+from davel.tracks import COLOURS, RESAMPLERS
 
 
 class Timing(NamedTuple):
@@ -56,8 +57,19 @@ class FeatureSpec:
     audio_stride_seconds: float
     visual_dim: int
     audio_dim: int
+    colours: Literal["declared", "bt601"] = "declared"
+    """The matrix that made RGB of the video: the declared one, or BT.601 whatever is declared."""
+    resampler: Literal["soxr", "resampy-0.2.2"] = "soxr"
+    """What brought the sound to `sample_rate`."""
+    flow_updates: int | None = None
+    """Refinements of the optical flow, where there is one."""
 
     def __post_init__(self) -> None:
+        for name, allowed in (("colours", COLOURS), ("resampler", RESAMPLERS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: choose from {', '.join(allowed)}")
+        if self.flow_updates is not None and self.flow_updates < 1:
+            raise ValueError(f"flow_updates is {self.flow_updates}: expected at least 1")
         if abs(self.audio_stride_seconds - self.stride / self.fps) > 1e-9:
             raise ValueError(
                 f"one audio step ({self.audio_stride_seconds} s) must last as long as one visual step "
@@ -104,6 +116,7 @@ I3D_VGGISH = FeatureSpec(
     audio_stride_seconds=0.32,
     visual_dim=2048,
     audio_dim=128,
+    flow_updates=20,
 )
 """Two-stream I3D (RGB, then flow) and VGGish, as UnAV-100 was published."""
 

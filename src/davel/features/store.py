@@ -26,15 +26,48 @@ from davel.media import AudioTrack, Coverage, MediaInfo, VideoTrack
 SCHEMA = "davel.features/1"
 
 
+def describe(
+    spec: FeatureSpec, info: MediaInfo, coverage: Coverage, lengths: dict[str, int], source: list[int] | None
+) -> dict[str, Any]:
+    """What is kept with features, as plain values; `source` is the file's fingerprint from before it was read."""
+    return {
+        "schema": SCHEMA,
+        "spec": spec.to_dict(),
+        "info": asdict(info) | {"path": os.fsencode(info.path).hex()},
+        "coverage": asdict(coverage),
+        "lengths": lengths,
+        "source": source or fingerprint(info.path),
+    }
+
+
+def understand(facts: dict[str, Any]) -> dict[str, Any]:
+    """The same as `Features` has it. KeyError, TypeError, ValueError or ConfigError if it is something else."""
+    info, coverage = facts["info"], facts["coverage"]
+    return {
+        "spec": FeatureSpec.from_dict(facts["spec"]),
+        "info": MediaInfo(
+            **info
+            | {
+                "path": Path(os.fsdecode(bytes.fromhex(info["path"]))),
+                "video": VideoTrack(**info["video"]),
+                "audio": AudioTrack(**info["audio"]),
+            }
+        ),
+        "coverage": Coverage(
+            duration_seconds=coverage["duration_seconds"],
+            video=tuple(coverage["video"]),
+            audio=tuple(coverage["audio"]),
+            video_gaps=tuple(map(tuple, coverage.get("video_gaps", ()))),
+            audio_gaps=tuple(map(tuple, coverage.get("audio_gaps", ()))),
+            warnings=tuple(coverage["warnings"]),
+        ),
+        "lengths": facts.get("lengths", {}),
+    }
+
+
 def save(features: Features, path: Path, source: list[int] | None = None) -> None:
     """Write features whole or not at all; `source` is the file's fingerprint from before it was read."""
-    facts = {
-        "schema": SCHEMA,
-        "spec": features.spec.to_dict(),
-        "info": asdict(features.info) | {"path": os.fsencode(features.info.path).hex()},
-        "coverage": asdict(features.coverage),
-        "source": source or fingerprint(features.info.path),
-    }
+    facts = describe(features.spec, features.info, features.coverage, features.lengths, source)
     tensors = {"visual": np.ascontiguousarray(features.visual), "audio": np.ascontiguousarray(features.audio)}
     with replacing(path) as temporary:
         temporary.write_bytes(serialize(tensors, metadata={"davel": json.dumps(facts)}))
@@ -44,30 +77,11 @@ def load(path: Path, expect: FeatureSpec | None = None) -> Features:
     """Features from a file. ConfigError if it is damaged, of another kind, or not made as `expect` says."""
     facts = _facts(path)
     try:
-        spec = FeatureSpec(**facts["spec"])
+        known = understand(facts)
         if expect is not None:
-            expect.require(spec, "what is expected", printable(path))
+            expect.require(known["spec"], "what is expected", printable(path))
         with safe_open(path, framework="numpy") as file:
-            tensors = {key: file.get_tensor(key) for key in ("visual", "audio")}
-        info, coverage = facts["info"], facts["coverage"]
-        return Features(
-            **tensors,
-            spec=spec,
-            info=MediaInfo(
-                **info
-                | {
-                    "path": Path(os.fsdecode(bytes.fromhex(info["path"]))),
-                    "video": VideoTrack(**info["video"]),
-                    "audio": AudioTrack(**info["audio"]),
-                }
-            ),
-            coverage=Coverage(
-                duration_seconds=coverage["duration_seconds"],
-                video=tuple(coverage["video"]),
-                audio=tuple(coverage["audio"]),
-                warnings=tuple(coverage["warnings"]),
-            ),
-        )
+            return Features(**{key: file.get_tensor(key) for key in ("visual", "audio")}, **known)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{printable(path)}: damaged features ({error}): delete the file and extract again"
