@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,15 +15,18 @@ from numpy.typing import NDArray
 
 from davel import formats
 from davel.detection import DecodeSettings, decode
+from davel.device import choose_device
 from davel.errors import ConfigError, MediaError, printable
 from davel.events import EventList
+from davel.features import folder
 from davel.features.extract import Features, Settings, extract
 from davel.features.spec import FeatureSpec
 from davel.media import Coverage, MediaInfo
 from davel.memory import keep_freed_memory
 from davel.models import Network
-from davel.weights import ModelInfo, load_model
+from davel.weights import ModelInfo, find_model, load_model
 from davel.windows import run_windows
+from davel.workers import Cluster, WorkerLost, each
 
 # fmt: off
 MEDIA_SUFFIXES = frozenset((
@@ -126,14 +131,17 @@ class Localizer:
         threshold: float | Literal["auto"] | None = None,
         top_k: int | None = None,
         settings: DecodeSettings | None = None,
+        kept: Path | None = None,
     ) -> Result:
         """The audio-visual events of a media file.
 
         `threshold` is the least score (by default the model's; `auto`: that of each class, fitted on validation
-        videos), `top_k` the most events. MediaError if the file cannot be read as a whole.
+        videos), `top_k` the most events, `kept` a folder of features: those of the file that it has are used, others
+        are made and kept there. MediaError if the file cannot be read as a whole.
         """
-        device = str(next(self.model.parameters()).device)
-        features = extract(Path(path), Settings(self.info.features, device))
+        path = Path(path)
+        making = Settings(self.info.features, str(next(self.model.parameters()).device))
+        features = extract(path, making) if kept is None else folder.kept(path, kept, path.stem, making)
         return self.localize_features(features, threshold=threshold, top_k=top_k, settings=settings)
 
     def localize_features(
@@ -165,22 +173,18 @@ class Localizer:
         )
 
 
-def load(name_or_dir: str | Path = "scenes", device: str = "cpu") -> Localizer:
-    """A localizer from a built-in model's name or a model's folder; `device` as in torch, or `auto`."""
+def load(
+    name_or_dir: str | Path = "scenes", device: str = "cpu", *, colours: str | None = None, resampler: str | None = None
+) -> Localizer:
+    """A localizer from a built-in model's name or a model's folder; `device` as in torch, or `auto`.
+
+    `colours` and `resampler` replace what the model says of its features, where one knows better.
+    """
     keep_freed_memory()
-    return Localizer(*load_model(name_or_dir)).to(choose_device(device))
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is the first accelerator there is. ConfigError if `name` is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} is not there: choose auto, cpu or what `torch` sees") from error
-    return device
+    model, info, digest = load_model(name_or_dir)
+    changes = {key: value for key, value in (("colours", colours), ("resampler", resampler)) if value is not None}
+    info = replace(info, features=FeatureSpec.from_dict(info.features.to_dict() | changes))
+    return Localizer(model, info, digest).to(choose_device(device))
 
 
 def expand(inputs: Sequence[Path]) -> list[Path]:
@@ -211,23 +215,61 @@ class Failure:
     """One line that names the file and what to do."""
 
 
+@dataclass(frozen=True)
+class Request:
+    """One file's events, as a process that has nothing but this can find them."""
+
+    path: Path
+    model: str
+    device: str = "auto"
+    colours: str | None = None
+    resampler: str | None = None
+    threshold: float | Literal["auto"] | None = None
+    top_k: int | None = None
+    kept: Path | None = None
+    """A folder of features to use, and to keep others in."""
+
+    @property
+    def localizer(self) -> Localizer:
+        stamps = tuple(path.stat().st_mtime_ns for path in sorted(find_model(self.model).glob("model.*")))
+        return _localizer(self.model, self.device, self.colours, self.resampler, stamps)
+
+
+@lru_cache(maxsize=1)
+def _localizer(
+    model: str, device: str, colours: str | None, resampler: str | None, stamps: tuple[int, ...]
+) -> Localizer:
+    """Made once in a process, as long as the model's files stay what they are (`stamps`)."""
+    return load(model, device, colours=colours, resampler=resampler)
+
+
+def answer(request: Request) -> Result | Failure:
+    """The events of a file, or why there are none."""
+    try:
+        return request.localizer.localize(
+            request.path, threshold=request.threshold, top_k=request.top_k, kept=request.kept
+        )
+    except MediaError as error:
+        return Failure(request.path, str(error))
+
+
 def localize_files(
-    localizer: Localizer,
-    inputs: Sequence[Path],
-    write: Callable[[Result], None],
-    *,
-    threshold: float | Literal["auto"] | None = None,
-    top_k: int | None = None,
-) -> Iterator[Result | Failure]:
-    """Localize file after file; `write` is called with each result. A failure does not end the rest."""
-    for path in inputs:
-        try:
-            result = localizer.localize(path, threshold=threshold, top_k=top_k)
-            write(result)
-        except MediaError as error:
-            yield Failure(path, str(error))
-        except OSError as error:
-            target = printable(error.filename or path)
-            yield Failure(path, f"{printable(path)}: cannot write {target}: {error.strerror}: choose another folder")
-        else:
-            yield result
+    requests: Sequence[Request], write: Callable[[Result], None], *, cluster: Cluster | None = None
+) -> Generator[Result | Failure]:
+    """Localize file after file, or many at a time on a cluster; `write` is called with each result.
+
+    A failure does not end the rest.
+    """
+    with closing(each(answer, requests, cluster=cluster)) as answers:
+        for request, outcome in answers:
+            if isinstance(outcome, WorkerLost):
+                yield Failure(request.path, f"{printable(request.path)}: {outcome}: run again")
+                continue
+            if isinstance(outcome, Result):
+                try:
+                    write(outcome)
+                except OSError as error:
+                    target = printable(error.filename or request.path)
+                    reason = f"cannot write {target}: {error.strerror}: choose another folder"
+                    outcome = Failure(request.path, f"{printable(request.path)}: {reason}")
+            yield outcome

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -140,7 +140,7 @@ class Source:
         size: tuple[int, int] | None = None,
         colours: str = "declared",
         resampler: str = "soxr",
-    ) -> Iterator[Picture | Sound]:
+    ) -> Generator[Picture | Sound]:
         """Pictures at every n / fps seconds and sound at `sample_rate`, in the file's order; None skips that track.
 
         Picture n is the last frame whose time, rounded to the grid, is not after n (FFmpeg's rule); before a video

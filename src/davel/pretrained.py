@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,21 @@ def _download(url: str, part: Path, progress: Callable[[int, int | None], None] 
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamps() -> tuple[tuple[str, int], ...]:
+    """What changes when any of the weights do. MissingError if some are not there."""
+    return tuple((str(path), path.stat().st_mtime_ns) for path in map(find, WEIGHTS))
+
+
+def digests() -> dict[str, str]:
+    """The sha256 of all weights, by name. MissingError if some are not there."""
+    return dict(zip(WEIGHTS, _digests(stamps()), strict=True))
+
+
+@lru_cache(maxsize=1)
+def _digests(files: tuple[tuple[str, int], ...]) -> list[str]:
+    return [sha256(Path(path)) for path, _ in files]
 
 
 def load(name: str) -> Any:

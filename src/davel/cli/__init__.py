@@ -12,7 +12,7 @@ import sys
 import typer
 
 from davel import __version__
-from davel.cli import ablate, compare, data, demo, evaluate, import_model, localize, plot, scenes, train
+from davel.cli import ablate, compare, data, demo, evaluate, extract, import_model, localize, plot, scenes, train
 from davel.errors import DavelError, printable
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ def options(
 
 for command in (
     localize.localize,
+    extract.extract,
     demo.demo,
     scenes.scenes,
     train.train,

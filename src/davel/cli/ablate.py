@@ -39,8 +39,8 @@ def ablate(
 
     from davel.ablate import TABLES
     from davel.ablate import ablate as run
+    from davel.device import choose_device
     from davel.files import replacing
-    from davel.localize import choose_device
     from davel.recipe import load_train_config
 
     changes = _scale(classes, videos, width, epochs) + change

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from davel.cli import console
+from davel.cli.extract import CPUS_HELP, GPUS_HELP, RAY_HELP, cluster_of
 from davel.errors import printable
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ def localize(
     plot: bool = typer.Option(False, "--plot", help="Also draw each result as a PNG."),
     annotations: Path | None = typer.Option(None, help="True events to draw, in UnAV-100's schema (with --plot)."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
+    features: Path | None = typer.Option(
+        None, help="Folder that `davel extract` wrote: its features are used, others are made and kept there."
+    ),
+    colours: str | None = typer.Option(None, help="declared or bt601, if not as the model says."),
+    resampler: str | None = typer.Option(None, help="soxr or resampy-0.2.2, if not as the model says."),
+    ray: str | None = typer.Option(None, metavar="ADDRESS", help=RAY_HELP),
+    ray_cpus: float = typer.Option(1, min=0, help=CPUS_HELP),
+    ray_gpus: float = typer.Option(0, min=0, help=GPUS_HELP),
 ) -> None:
     """Find the audio-visual events of each file.
 
@@ -36,7 +45,7 @@ def localize(
     """
     from davel import formats
     from davel.errors import ConfigError
-    from davel.localize import Failure, expand, load, localize_files
+    from davel.localize import Failure, Request, expand, localize_files
 
     names = [name.strip() for name in format.split(",") if name.strip()]
     writers = {name: formats.writer(name) for name in names}
@@ -61,7 +70,10 @@ def localize(
         if len(same) > 1 and not to_stdout:
             both = " and ".join(printable(path) for path in same[:2])
             raise typer.BadParameter(f"{both} would both be written to {printable(target)}.*: use two runs, two -o")
-    localizer = load(model, device)
+    requests = [Request(path, model, device, colours, resampler, least, top_k, features) for path in files]
+    cluster = cluster_of(ray, ray_cpus, ray_gpus)
+    if cluster is None:
+        _ = requests[0].localizer  # what is wrong with the model is told before anything is read
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,7 +94,7 @@ def localize(
     failures = []
     with console.progress_bar() as bar:
         task = bar.add_task("localize", total=len(files), note="")
-        for outcome in localize_files(localizer, files, write, threshold=least, top_k=top_k):
+        for outcome in localize_files(requests, write, cluster=cluster):
             bar.advance(task)
             if isinstance(outcome, Failure):
                 failures.append(outcome)

@@ -28,7 +28,7 @@ def train(
 
     Paths in a file are taken from where it stands. For several GPUs: torchrun --nproc-per-node N -m davel train ...
     """
-    from davel.localize import choose_device
+    from davel.device import choose_device
     from davel.recipe import load_train_config
     from davel.train import Reporting
     from davel.train import train as run

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from davel import pretrained
+from davel.device import choose_device
 from davel.errors import ConfigError, MediaError, printable
 from davel.features import light
 from davel.features.layout import I3D_VGGISH_LAYOUT, LIGHT_LAYOUT, Layout
@@ -74,20 +76,21 @@ class Settings:
     """How features are made: the protocol, and what does not change it."""
 
     spec: FeatureSpec
-    device: str = "cpu"
+    device: str = "auto"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Other than float32, features differ in their third digit."""
     compile: bool = False
     """With `torch.compile`; takes minutes at the start."""
 
     @classmethod
-    def named(cls, name: str, device: str = "cpu", **options: Any) -> Settings:
-        """By an extractor's name, with options of the protocol (`colours`, `resampler`, `flow_updates`).
+    def named(cls, name: str, **options: Any) -> Settings:
+        """By an extractor's name, with options: of the protocol (`colours`, `resampler`, `flow_updates`), or ours.
 
         ConfigError if there is no such extractor, or it has no such option.
         """
         try:
-            return cls(replace(spec_of(name), **options), device)
+            ours = {key: options.pop(key) for key in ("device", "precision", "compile") if key in options}
+            return cls(replace(spec_of(name), **options), **ours)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"features {name!r}: {error}") from error
 
@@ -151,12 +154,13 @@ class Extractor:
                 resampler=spec.resampler,
             )
             visual, audio = self.streams()
-            for item in ahead(items, PICTURES_AHEAD) if self.networks else items:
-                rows = visual.push(item.rgb) if isinstance(item, Picture) else audio.push(item.samples)
-                for name, steps in rows:
-                    sink(name, steps)
-                    if progress and isinstance(item, Picture):
-                        progress(item.index / spec.fps)
+            with closing(ahead(items, PICTURES_AHEAD) if self.networks else items) as items:
+                for item in items:
+                    rows = visual.push(item.rgb) if isinstance(item, Picture) else audio.push(item.samples)
+                    for name, steps in rows:
+                        sink(name, steps)
+                        if progress and isinstance(item, Picture):
+                            progress(item.index / spec.fps)
             for stream in (visual, audio):
                 for name, steps in stream.finish():
                     sink(name, steps)
@@ -177,13 +181,18 @@ class _Light:
         yield self.name, self.stream.finish().astype(np.float32, copy=False)
 
 
-@lru_cache(maxsize=1)
 def extractor(settings: Settings) -> Extractor:
     """One that is ready to run. MissingError if its weights are not there, ConfigError if the device is not."""
     if settings.spec.name == "light":
         return Extractor(settings)
+    return _with_networks(settings, pretrained.stamps())
+
+
+@lru_cache(maxsize=1)
+def _with_networks(settings: Settings, stamps: tuple[tuple[str, int], ...]) -> Extractor:
+    """Made once in a process, as long as the weights stay what they are (`stamps`)."""
     rgb, flow, raft, sound = (pretrained.load(name) for name in ("i3d-rgb", "i3d-flow", "raft", "vggish"))
-    networks = Networks.of(rgb, flow, raft, sound, torch.device(settings.device), getattr(torch, settings.precision))
+    networks = Networks.of(rgb, flow, raft, sound, choose_device(settings.device), getattr(torch, settings.precision))
     if settings.compile:
         for network in (rgb, flow, sound, raft.fnet, raft.cnet, raft.update_block):
             network.compile()
@@ -223,7 +232,7 @@ def shortest(path: Path, lengths: dict[str, int], spec: FeatureSpec, coverage: C
     return T
 
 
-def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
+def ahead(items: Iterable[T], depth: int) -> Generator[T]:
     """The same items, made in a thread of their own, up to so many before they are asked for."""
     box: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
     stopped = threading.Event()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
-from davel.errors import ConfigError, DavelError, MediaError, printable
+from davel.errors import ConfigError, MediaError, printable
 from davel.features.extract import Features, extract, spec_of
 from davel.features.spec import FeatureSpec
 from davel.files import replacing
 from davel.media import AudioTrack, Coverage, MediaInfo, VideoTrack
+from davel.workers import WorkerLost, each
 
 SCHEMA = "davel.features/1"
 
@@ -179,24 +179,16 @@ def extract_many(
         progress(done, len(paths))
     failures: dict[Path, str] = {}
     workers = min(workers or os.cpu_count() or 1, max(len(missing), 1))
-    if missing:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            futures = {pool.submit(_extract_one, path, cache, extractor): path for path in missing}
-            try:
-                for future in as_completed(futures):
-                    if (reason := future.result()) is not None:
-                        failures[futures[future]] = reason
-                    done += 1
-                    if progress:
-                        progress(done, len(paths))
-            except BrokenProcessPool as error:
-                raise DavelError(
-                    f"a process ended while it extracted features, after {done} of {len(paths)} files: "
-                    "out of memory? Run again with fewer workers; what is done is kept"
-                ) from error
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    extract_one = partial(_extract_one, cache=cache, extractor=extractor)
+    with closing(each(extract_one, missing, workers=workers)) as answers:
+        for path, reason in answers:
+            if isinstance(reason, WorkerLost):
+                failures[path] = f"{printable(path)}: {reason}: convert it, or use fewer workers"
+            elif reason is not None:
+                failures[path] = reason
+            done += 1
+            if progress:
+                progress(done, len(paths))
     return Extracted({path: kept[path] for path in paths if path not in failures}, failures)
 
 

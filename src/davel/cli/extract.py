@@ -1,0 +1,117 @@
+"""`davel extract`: from media files to feature files."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from davel.cli import console
+from davel.errors import printable
+
+if TYPE_CHECKING:
+    from davel.features.archive import Outcome
+    from davel.workers import Cluster
+
+LONG_SECONDS = 60
+"""Of media; before a longer run with networks one is told how long it takes."""
+RAY_HELP = "Work on a Ray cluster: auto, local, or its address."
+CPUS_HELP = "CPUs that one task takes (with --ray)."
+GPUS_HELP = "GPUs that one task takes (with --ray)."
+
+
+def extract(
+    inputs: list[Path] = typer.Argument(help="Media files, folders of them, or globs."),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder for ID_rgb.npy, ID_flow.npy, ID_vggish.npy."),
+    features: str = typer.Option("i3d-vggish", "--features", help="i3d-vggish or light."),
+    colours: str = typer.Option("declared", help="declared, or bt601 whatever a file declares, as the published ones."),
+    resampler: str = typer.Option("soxr", help="soxr, or resampy-0.2.2, as the published ones."),
+    flow_updates: int | None = typer.Option(
+        None, min=1, help="Refinements of the flow; fewer than 20 are faster, and other features."
+    ),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
+    precision: str = typer.Option("float32", help="float32, bfloat16 or float16."),
+    compile: bool = typer.Option(False, "--compile", help="Compile the networks first."),
+    workers: int | None = typer.Option(None, min=1, help="Processes (default: this one; for light, one per CPU)."),
+    ray: str | None = typer.Option(None, metavar="ADDRESS", help=RAY_HELP),
+    ray_cpus: float = typer.Option(1, min=0, help=CPUS_HELP),
+    ray_gpus: float = typer.Option(0, min=0, help=GPUS_HELP),
+) -> None:
+    """Make the features of each file, in UnAV-100's layout.
+
+    What is done is not done again; OUTPUT/manifest.jsonl tells what became of each file.
+    """
+    from davel.features.archive import estimate, extract_files, plan
+    from davel.features.extract import Settings
+    from davel.localize import expand
+
+    if precision not in ("float32", "bfloat16", "float16"):
+        raise typer.BadParameter(f"expected float32, bfloat16 or float16, got {precision!r}", param_hint="--precision")
+    options = {"colours": colours, "resampler": resampler, "device": device, "precision": precision, "compile": compile}
+    if flow_updates is not None:
+        options["flow_updates"] = flow_updates
+    settings = Settings.named(features, **options)
+    cluster = cluster_of(ray, ray_cpus, ray_gpus)
+    if cluster and workers:
+        raise typer.BadParameter("a cluster has its own: leave one out", param_hint="--workers and --ray")
+    workers = workers or (os.cpu_count() or 1 if features == "light" else 0)
+    jobs = plan(expand(inputs), output, settings)
+    counts: Counter[str] = Counter()
+    failures: list[Outcome] = []
+    if features != "light" and (forecast := estimate(jobs, LONG_SECONDS)):
+        console.complain(f"davel: {forecast}")
+    with console.progress_bar() as bar:
+        task = bar.add_task("extract", total=len(jobs), note="")
+
+        def progress(path: Path, seconds: float) -> None:
+            bar.update(task, note=f"{printable(path.name)}: {seconds:.0f} s")
+
+        with closing(extract_files(jobs, workers=workers, cluster=cluster, progress=progress)) as outcomes:
+            for outcome in outcomes:
+                counts[outcome.status] += 1
+                bar.advance(task)
+                tell(outcome)
+                if outcome.status == "failed":
+                    failures.append(outcome)
+    console.results().print(
+        f"{counts['done']} done, {counts['skipped']} were done before, {counts['failed']} failed: {printable(output)}"
+    )
+    if failures:
+        if len(jobs) > 1:
+            console.complain(f"davel: {len(failures)} of {len(jobs)} files failed, the others are done:")
+            for outcome in failures:
+                console.complain(f"  {printable(outcome.job.path)}")
+        raise typer.Exit(3)
+
+
+def tell(outcome: Outcome) -> None:
+    """What one must know of a file: why it failed, what is missing of it, what was cut off."""
+    name = printable(outcome.job.path)
+    if outcome.error:
+        console.complain(f"davel: {outcome.error}")
+    if (written := outcome.written) is None:
+        return
+    for warning in written.coverage.warnings:
+        console.complain(f"davel: {name}: {warning}")
+    lengths = written.lengths
+    console.results().print(f"{name}: {written.num_steps} steps, {outcome.seconds:.1f} s", markup=False)
+    if len(set(lengths.values())) > 1:
+        each = ", ".join(f"{stream} {length}" for stream, length in lengths.items())
+        console.complain(f"davel: {name}: the streams have unequal lengths ({each}), cut to {written.num_steps} steps")
+
+
+def cluster_of(address: str | None, cpus: float, gpus: float) -> Cluster | None:
+    """What `--ray`, `--ray-cpus` and `--ray-gpus` say."""
+    from davel.workers import Cluster
+
+    if address is None:
+        if cpus != 1 or gpus:
+            raise typer.BadParameter("are for --ray", param_hint="--ray-cpus, --ray-gpus")
+        return None
+    if not cpus and not gpus:
+        raise typer.BadParameter("a task takes some of either", param_hint="--ray-cpus, --ray-gpus")
+    return Cluster(address, cpus, gpus)

@@ -1,0 +1,173 @@
+"""Features in a folder: `ID_STREAM.npy`, as UnAV-100 was published, and `ID.features.json`, how they were made.
+
+The description is written last: where it is, everything is. Memory does not grow with a video's length.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from davel import pretrained
+from davel.errors import ConfigError, MediaError, printable
+from davel.features import store
+from davel.features.extract import Features, Settings, extractor, shortest
+from davel.files import read_json, replacing
+from davel.media import Coverage
+
+HEADER_BYTES = 128
+
+
+class Rows:
+    """A `.npy` file (T, D) of float32 that grows; `close` cuts it to its final length."""
+
+    def __init__(self, path: Path, channels: int) -> None:
+        self.path, self.channels, self.length = path, channels, 0
+        self.file = path.open("wb+")
+        self.file.write(bytes(HEADER_BYTES))
+
+    def append(self, rows: NDArray[np.float32]) -> None:
+        self.file.write(np.ascontiguousarray(rows, np.float32).data)
+        self.length += len(rows)
+
+    def close(self, length: int) -> None:
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({length}, {self.channels}), }}"
+        with self.file as file:
+            file.truncate(HEADER_BYTES + 4 * length * self.channels)
+            file.seek(0)
+            size = HEADER_BYTES - 10  # behind the magic string, the version and this size
+            file.write(b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little") + f"{header:<{size - 1}}\n".encode())
+
+
+@dataclass(frozen=True)
+class Written:
+    """What there is of a file."""
+
+    num_steps: int
+    lengths: dict[str, int]
+    """The steps of each stream before they were cut to the shortest."""
+    coverage: Coverage
+    source: list[int]
+    """The input's size in bytes, and when it was last written, in nanoseconds."""
+    sha256: str
+    """Of the input."""
+
+
+def sidecar(folder: Path, key: str) -> Path:
+    return folder / f"{key}.features.json"
+
+
+def made_with(settings: Settings) -> dict[str, Any]:
+    """What else the numbers depend on, besides the protocol: precision and weights."""
+    return {"precision": settings.precision, "weights": {} if settings.spec.name == "light" else pretrained.digests()}
+
+
+def write(
+    path: Path,
+    folder: Path,
+    key: str,
+    settings: Settings,
+    progress: Callable[[float], None] | None = None,
+) -> Written:
+    """Extract a media file's features into `folder`: all of its files, or none.
+
+    MediaError if the file cannot be read as a whole, lacks a track, or is shorter than one step; OSError if nothing
+    can be written.
+    """
+    make, source = extractor(settings), store.fingerprint(path)
+    digest = pretrained.sha256(path)
+    described = sidecar(folder, key)
+    for kept in (described, *(make.layout.path(folder, key, name) for name in make.layout.streams)):
+        for leftover in folder.glob(f".{glob.escape(kept.name)}.*.tmp"):  # of a run that was killed
+            leftover.unlink(missing_ok=True)
+    with ExitStack() as files:
+        rows = {
+            name: files.enter_context(_rows(make.layout.path(folder, key, name), channels))
+            for name, channels in make.layout.streams.items()
+        }
+        info, coverage = make.run(path, lambda name, steps: rows[name].append(steps), progress)
+        lengths = {name: stream.length for name, stream in rows.items()}
+        T = shortest(path, lengths, make.spec, coverage)
+        facts = store.describe(make.spec, info, coverage, lengths, source) | {
+            "num_steps": T,
+            "sha256": digest,
+            "made_with": made_with(settings),
+        }
+        for stream in rows.values():
+            stream.close(T)
+        described.unlink(missing_ok=True)
+    with replacing(described) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return Written(T, lengths, coverage, source, digest)
+
+
+@contextmanager
+def _rows(path: Path, channels: int) -> Iterator[Rows]:
+    with replacing(path) as temporary:
+        rows = Rows(temporary, channels)
+        try:
+            yield rows
+        finally:
+            rows.file.close()
+
+
+def read_sidecar(folder: Path, key: str) -> dict[str, Any]:
+    """ConfigError if there is none, or something else."""
+    path = sidecar(folder, key)
+    facts = read_json(path, "description of features")
+    if not isinstance(facts, dict) or facts.get("schema") != store.SCHEMA:
+        raise ConfigError(f"{printable(path)}: not a description of features: delete it and extract again")
+    return facts
+
+
+def is_finished(path: Path, folder: Path, key: str, settings: Settings) -> bool:
+    """Whether `folder` holds what `write` would make; a file that was only copied or touched is still the same."""
+    try:
+        facts = read_sidecar(folder, key)
+        if facts["spec"] != settings.spec.to_dict() or facts["made_with"] != made_with(settings):
+            return False
+        if not all(settings.layout.path(folder, key, name).is_file() for name in settings.layout.streams):
+            return False
+        source = store.fingerprint(path)
+        if source == facts["source"]:
+            return True
+        return bool(source[0] == facts["source"][0] and pretrained.sha256(path) == facts["sha256"])
+    except (ConfigError, MediaError, OSError, KeyError):
+        return False
+
+
+def kept(path: Path, folder: Path, key: str, settings: Settings) -> Features:
+    """A file's features: those that `folder` has if neither the file nor the settings have changed, else made anew."""
+    if not is_finished(path, folder, key, settings):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write(path, folder, key, settings)
+        except OSError as error:
+            target = printable(error.filename or folder)
+            raise ConfigError(f"{target}: cannot write: {error.strerror}: make room or name another folder") from error
+    return load(folder, key)
+
+
+def load(folder: Path, key: str) -> Features:
+    """The features of one file. ConfigError if they are missing or damaged."""
+    facts = read_sidecar(folder, key)
+    try:
+        known = store.understand(facts)
+        layout = Settings(known["spec"]).layout
+        visual, audio = (
+            np.concatenate([np.load(layout.path(folder, key, name)) for name in names], axis=1)
+            for names in (layout.visual, layout.audio)
+        )
+        return Features(visual=visual, audio=audio, **known)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{printable(sidecar(folder, key))}: damaged features ({error}): delete it and extract again"
+        ) from error
