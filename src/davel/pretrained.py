@@ -230,12 +230,19 @@ def load(name: str) -> Any:
     return network
 
 
-def verify(name: str) -> str:
-    """What is wrong with the weights, or an empty text. MissingError if they are not there."""
+def doubt(name: str, digest: str) -> str:
+    """What speaks against the weights being the published ones, or an empty text."""
     path, weights = find(name), weights_of(name)
     stated = weights.sha256_prefix if path.name == weights.file else None
-    if stated and not (digest := sha256(path)).startswith(stated):
-        return f"{printable(path)}: has sha256 {digest[:16]}…, expected {stated}…: delete it and fetch it again"
+    if stated is None or digest.startswith(stated):
+        return ""
+    return f"{printable(path)}: has sha256 {digest[:16]}…, published is {stated}…: delete it and fetch it again"
+
+
+def verify(name: str) -> str:
+    """What is wrong with the weights, or an empty text. MissingError if they are not there."""
+    if problem := doubt(name, sha256(find(name))):
+        return problem
     try:
         load(name)
     except ConfigError as error:

@@ -12,7 +12,22 @@ import sys
 import typer
 
 from davel import __version__
-from davel.cli import ablate, compare, data, demo, evaluate, extract, import_model, localize, plot, scenes, train
+from davel.cli import (
+    ablate,
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    extract,
+    features,
+    import_model,
+    localize,
+    plot,
+    scenes,
+    train,
+    weights,
+)
 from davel.errors import DavelError, printable
 
 app = typer.Typer(
@@ -48,10 +63,12 @@ for command in (
     compare.compare,
     ablate.ablate,
     plot.plot,
+    doctor.doctor,
 ):
     app.command()(command)
 app.command("import")(import_model.import_model)
-app.add_typer(data.app)
+for group in (data.app, features.app, weights.app):
+    app.add_typer(group)
 
 
 def main() -> None:

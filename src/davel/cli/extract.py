@@ -45,6 +45,7 @@ def extract(
 
     What is done is not done again; OUTPUT/manifest.jsonl tells what became of each file.
     """
+    from davel import pretrained
     from davel.features.archive import estimate, extract_files, plan
     from davel.features.extract import Settings
     from davel.localize import expand
@@ -60,6 +61,10 @@ def extract(
         raise typer.BadParameter("a cluster has its own: leave one out", param_hint="--workers and --ray")
     workers = workers or (os.cpu_count() or 1 if features == "light" else 0)
     jobs = plan(expand(inputs), output, settings)
+    if features != "light" and not cluster:
+        for name, digest in pretrained.digests().items():
+            if doubt := pretrained.doubt(name, digest):
+                console.complain(f"davel: {doubt}")
     counts: Counter[str] = Counter()
     failures: list[Outcome] = []
     if features != "light" and (forecast := estimate(jobs, LONG_SECONDS)):

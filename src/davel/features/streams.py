@@ -93,7 +93,8 @@ class TwoStream:
     def push(self, rgb: NDArray[np.uint8]) -> Rows:
         """The next frame, (H, W, 3), of any size; an object that was the last frame too is the same picture."""
         self.waiting.append(rgb)
-        if len(self.waiting) == STRIDE * self.networks.steps_at_once:
+        first = self.num_frames == 0  # a step is complete with the frame after it
+        if len(self.waiting) == STRIDE * self.networks.steps_at_once + first:
             yield from self._embed()
 
     def finish(self) -> Rows:

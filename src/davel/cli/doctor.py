@@ -1,0 +1,56 @@
+"""`davel doctor`: what this installation has, and what it lacks."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata, util
+
+from rich.table import Table
+
+from davel.cli import console
+from davel.errors import printable
+
+EXTRAS = {"matplotlib": "plots", "tensorboard": "tensorboard", "ray": "ray"}
+LIBRARIES = ("torch", "numpy", "av", "soxr", "safetensors", "pydantic", "typer", "rich", "PyYAML")
+
+
+def doctor() -> None:
+    """Print versions, devices, the cache, weights and extras, and what to do about what is missing."""
+    import av
+    import torch
+
+    from davel import __version__, pretrained
+    from davel.weights import BUILTIN
+
+    ffmpeg = ", ".join(f"{name} {'.'.join(map(str, v))}" for name, v in sorted(av.library_versions.items()))
+    home = pretrained.home()
+    threads = f"{os.cpu_count()} CPUs, {torch.get_num_threads()} threads"
+    devices = [threads, *(torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    missing = [name for name in pretrained.WEIGHTS if not pretrained.location(name).is_file()]
+    facts = [
+        ("davel", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
+        ("libraries", ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)),
+        ("FFmpeg", ffmpeg),
+        ("devices", "; ".join(devices)),
+        ("models", ", ".join(sorted(path.parent.name for path in BUILTIN.glob("*/model.json")))),
+        ("home", f"{printable(home)}, {pretrained.free_bytes(home) / 1e9:.1f} GB free"),
+        ("weights", ", ".join(name for name in pretrained.WEIGHTS if name not in missing) or "none"),
+        ("extras", ", ".join(extra for module, extra in EXTRAS.items() if util.find_spec(module)) or "none"),
+    ]
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for row in facts:
+        table.add_row(*row)
+    console.results().print(table, markup=False)
+    advice = [f"weights {name}: `davel weights fetch {name}`, for the published features" for name in missing]
+    advice += [
+        f"{module}: pip install 'davel[{extra}]'" for module, extra in EXTRAS.items() if not util.find_spec(module)
+    ]
+    if not os.access(home if home.exists() else home.parent, os.W_OK) and home.exists():
+        advice.append(f"{printable(home)} cannot be written: set DAVEL_HOME to a folder that can")
+    for line in advice:
+        console.results().print(f"missing: {line}", markup=False)
+    if not advice:
+        console.results().print("nothing is missing")
