@@ -56,9 +56,9 @@ def make_media(
             audio = container.add_stream(audio_codec, rate=sample_rate, layout=layout)
         if audio is not None:
             channels = audio.codec_context.layout.nb_channels
-            shaped = np.ascontiguousarray(np.repeat(samples[None].astype(np.float32), channels, 0))
+            shaped = np.repeat(samples.astype(np.float32), channels)[None]
             resampler = av.AudioResampler(format=audio.codec_context.format, layout=layout, rate=sample_rate)
-            frame = av.AudioFrame.from_ndarray(shaped, format="fltp", layout=layout)
+            frame = av.AudioFrame.from_ndarray(shaped, format="flt", layout=layout)
             frame.sample_rate, frame.time_base = sample_rate, Fraction(1, sample_rate)
             frame.pts = round(audio_start * sample_rate)
             for part in resampler.resample(frame):

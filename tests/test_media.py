@@ -406,3 +406,60 @@ def test_a_time_stamp_that_cannot_be_does_not_stretch_the_file(tmp_path):
     pictures, _, coverage = read(path)
     assert len(pictures) == pytest.approx(76, abs=1)
     assert coverage.duration_seconds < 4
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8)
+
+
+def damaged_in_the_middle(path, start=0.5, part=0.05):
+    """Half a minute of noise, of which a part is overwritten."""
+    make_media(path, seconds=30, picture=lambda t: NOISE[int(6 * t) % 60])
+    content = bytearray(path.read_bytes())
+    first, last = (int(len(content) * x) for x in (start, start + part))
+    content[first:last] = np.random.default_rng(1).bytes(last - first)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
+def test_damage_in_the_middle_is_a_gap_and_the_rest_stays(tmp_path, suffix):
+    pictures, _, coverage = read(damaged_in_the_middle(tmp_path / f"a.{suffix}"))
+    assert len(pictures) == pytest.approx(750, abs=2)
+    assert coverage.video[1] == pytest.approx(30, abs=0.1)
+    missing = sum(end - start for start, end in coverage.video_gaps)
+    assert 0.5 < missing < 8
+    assert all(5 < start < end < 25 for start, end in coverage.video_gaps)
+    assert any("missing or broken: " in warning for warning in coverage.warnings)
+
+
+def test_sound_that_is_missing_is_a_gap(tmp_path):
+    pauses = damaged_in_the_middle(tmp_path / "a.avi")  # where pictures and sound alternate
+    gaps = read(pauses)[2].audio_gaps
+    assert len(gaps) == 1
+    assert 0.5 < gaps[0][1] - gaps[0][0] < 8
+
+
+def test_a_whole_file_has_no_gaps(tmp_path):
+    still = [*np.arange(50) / 25, 2.9, *(3 + np.arange(25) / 25)]  # a picture that stands for most of a second
+    for name, times in (("a.mp4", None), ("b.mkv", still), ("c.mp4", [0.0, 5.0, 10.0])):
+        coverage = read(make_media(tmp_path / name, seconds=4, times=times))[2]
+        assert coverage.video_gaps == coverage.audio_gaps == ()
+
+
+def test_colours_may_be_read_as_old_tools_did(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.colorspace = 1  # BT.709
+        for n in range(3):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), (200, 40, 40), np.uint8), format="rgb24")
+            frame.pts = n
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+    def red(colours):
+        with open_media(path) as source:
+            return next(iter(source.read(fps=25, sample_rate=None, colours=colours))).rgb[20, 20].astype(int)
+
+    assert np.abs(red("declared") - red("bt601")).max() > 5

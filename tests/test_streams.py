@@ -134,10 +134,8 @@ def test_sound_gives_the_same_in_pieces_of_any_size(sizes):
 
 
 def test_sound_beyond_full_scale_is_cut():
-    networks = small_networks()
+    sound = Sound(small_networks())
     loud = np.array([np.inf, -np.inf, np.nan, 1e30, -1e30] * 5000, np.float32)
-    steps = np.concatenate(
-        [rows for sound in [Sound(networks)] for f in (sound.push(loud), sound.finish()) for _, rows in f]
-    )
+    steps = np.concatenate([rows for part in (sound.push(loud), sound.finish()) for _, rows in part])
     assert len(steps) == 2
     assert np.isfinite(steps).all()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import av
 import av.error
 import av.filter
 import numpy as np
@@ -22,6 +23,10 @@ from davel import kaiser
 COLOURS = ("declared", "bt601")
 """The matrix that makes RGB: what the file declares, or BT.601 whatever it says, as old tools did."""
 RESAMPLERS = ("soxr", "resampy-0.2.2")
+STILL_SECONDS = 1
+"""A picture that stands longer than the file says by more than this: the next ones are missing."""
+MANY_CHANNELS = 8
+"""From so many on, PyAV 18 reads a plane too many of planar sound and crashes; packed sound has one plane."""
 JITTER_SECONDS = 0.05
 """Sound whose time stamp is off by no more than this follows on what came before."""
 
@@ -86,6 +91,8 @@ class Grid(Track):
         super().__init__(stream, origin, limit)
         stream.thread_type = "AUTO"
         self.colours = colours
+        self.lasts_until = Fraction(0)
+        """How long the frame may stand there, if it is slow."""
         self.fps = fps
         self.size = size
         self.next = 0
@@ -110,9 +117,10 @@ class Grid(Track):
         time = self.time_of(frame)
         if self.frame is not None:
             yield from self._until(_round(time * self.fps))
-        rate = self.stream.average_rate or self.stream.guessed_rate or 25
-        length = frame.duration * frame.time_base if frame.duration else 1 / Fraction(rate)
-        if self.damaged and self.start is not None and time > self.end:
+        mean = 1 / Fraction(self.stream.average_rate or self.stream.guessed_rate or 25)
+        length = frame.duration * frame.time_base if frame.duration else mean
+        lost = self.damaged or time > self.lasts_until + STILL_SECONDS
+        if self.start is not None and lost and time - self.end > length / 2:
             self.miss(self.end, time)
         if frame.is_corrupt:
             self.miss(time, time + length)
@@ -120,6 +128,7 @@ class Grid(Track):
         self.start = time if self.start is None else self.start
         self.frame, self.rgb = frame, None
         self.end = max(self.end, time + length)
+        self.lasts_until = time + max(length, mean)
 
     def _until(self, end: int) -> Iterator[Picture]:
         while self.next < end:
@@ -246,8 +255,10 @@ class Mono(Track):
 
 def _mono(frame: Any) -> NDArray[np.float32]:
     """The mean of a frame's channels, in -1..1."""
-    samples = frame.to_ndarray()
     channels = frame.layout.nb_channels
+    if frame.format.is_planar and channels >= MANY_CHANNELS:
+        (frame,) = av.AudioResampler(format=frame.format.packed.name).resample(frame)
+    samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, channels).T
     if samples.dtype.kind in "iu":
