@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,22 @@ TINY = (
 )
 
 
-@pytest.fixture(scope="module")
-def unav100():
+def benchmark(name: str):
     sys.path.insert(0, str(FOLDER))
     try:
-        import unav100
+        return import_module(name)
     finally:
         sys.path.remove(str(FOLDER))
-    return unav100
+
+
+@pytest.fixture(scope="module")
+def unav100():
+    return benchmark("unav100")
+
+
+@pytest.fixture(scope="module")
+def published():
+    return benchmark("published_features")
 
 
 @pytest.mark.slow
@@ -84,3 +93,32 @@ def test_what_differs_is_not_timed(unav100):
         unav100.require_equal("rows", x, x + 1, 1e-4)
     with pytest.raises(SystemExit, match="rows differ by"):
         unav100.require_equal("rows", x * torch.nan, x, 1e-4)
+
+
+def test_the_plain_flow_is_ours(published):
+    torch.manual_seed(0)
+    network = published.raft.RAFT().eval()
+    frames = torch.randint(0, 256, (3, 3, 128, 136)).float()
+    with torch.inference_mode():
+        ours = network(frames[:-1], frames[1:], updates=3)
+        torch.testing.assert_close(published.plain.plain_flow(network, frames, 3), ours, rtol=1e-3, atol=1e-3)
+
+
+def test_the_plain_networks_are_ours(published):
+    rgb, _, _, sound = published.parts()
+    x = torch.rand(1, 3, 16, 224, 224)
+    waveform = published.np.random.default_rng(0).uniform(-1, 1, 40000).astype("float32")
+    with torch.inference_mode():
+        plainly = published.plain.plain_i3d(rgb)(x)
+        torch.testing.assert_close(plainly, rgb.fold()(x), rtol=1e-4, atol=1e-4)
+        ours = published.vggish.embed(sound, waveform)
+        torch.testing.assert_close(published.plain.plain_vggish(sound, waveform), ours, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_extraction_of_a_longer_file_takes_no_more_memory(tmp_path):
+    command = [sys.executable, str(FOLDER / "published_features.py"), "--only", "memory", "--hour-seconds", "240"]
+    done = subprocess.run([*command, "--json", str(tmp_path / "m.json")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "m.json").read_text())["results"]["memory"]
+    assert figures["i3d-vggish: hour / minute"] < 1.1

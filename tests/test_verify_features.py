@@ -41,6 +41,20 @@ def test_a_hop_of_0_96_s_is_named():
     assert "the reference has a hop of 0.96 s" in cause(dense, dense[::3])
 
 
+def alike(steps: int, seed: int) -> np.ndarray:
+    """Features that have nearly all in common, as those of real networks do."""
+    return 5 + 0.05 * features(steps, 1024, seed)
+
+
+def test_streams_that_look_all_the_same_are_told_apart():
+    rgb, flow = alike(60, 1), alike(60, 2)
+    assert compare("a", "rgb", flow, rgb, {}).cosine > 0.99
+    assert "the streams are exchanged" in compare("a", "rgb", flow, rgb, {"flow": flow}).cause
+    assert "shifted by 2 steps" in compare("a", "rgb", rgb[2:], rgb[:-2], {"flow": flow}).cause
+    assert "another stride" in compare("a", "rgb", rgb[::2], rgb, {"flow": flow}).cause
+    assert compare("a", "rgb", rgb, rgb, {"flow": flow}).matches
+
+
 def test_lengths_alone_name_the_hop_where_numbers_differ():
     assert "hop 0.96 s" in cause(features(32, seed=5), features(97))
 

@@ -21,6 +21,7 @@ from davel.data.unav100 import ANNOTATIONS, FEATURES, LAYOUTS, Kind, find_kind, 
 from davel.errors import ConfigError, printable, refuse
 from davel.features import store
 from davel.features.extract import spec_of
+from davel.features.folder import spec_of_all
 from davel.features.spec import FeatureSpec
 
 SUFFIX = ".safetensors"
@@ -158,7 +159,8 @@ def open_unav100(
             return simulation.draw(drawn[key])
         return join({stream: load_stream(folder, layout, key, stream) for stream in layout.streams}, layout)
 
-    return Dataset(usable, read, layout.spec, simulation.origin if simulation else None, _ids(problems))
+    spec = layout.spec if simulation else spec_of_all(folder, usable, layout.spec)
+    return Dataset(usable, read, spec, simulation.origin if simulation else None, _ids(problems))
 
 
 def _find(

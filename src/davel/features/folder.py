@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from davel import pretrained
 from davel.errors import ConfigError, MediaError, printable
 from davel.features import store
 from davel.features.extract import Features, Settings, extractor, shortest
+from davel.features.spec import FeatureSpec
 from davel.files import read_json, replacing
 from davel.media import Coverage
 
@@ -126,6 +127,29 @@ def read_sidecar(folder: Path, key: str) -> dict[str, Any]:
     if not isinstance(facts, dict) or facts.get("schema") != store.SCHEMA:
         raise ConfigError(f"{printable(path)}: not a description of features: delete it and extract again")
     return facts
+
+
+def spec_of_all(folder: Path, keys: Iterable[str], published: FeatureSpec) -> FeatureSpec:
+    """The protocol of a folder's features: as their descriptions say, or the published one if they have none.
+
+    ConfigError if they are of several origins, which no model should learn from together.
+    """
+    by_origin: dict[bool, str] = {}
+    first: tuple[FeatureSpec, str] | None = None
+    for key in keys:
+        described = sidecar(folder, key).is_file()
+        by_origin.setdefault(described, key)
+        if not described:
+            continue
+        spec = FeatureSpec.from_dict(read_sidecar(folder, key)["spec"])
+        first = first or (spec, key)
+        first[0].require(spec, printable(first[1]), printable(key))
+    if len(by_origin) == 2:
+        raise ConfigError(
+            f"{printable(folder)}: the features of {printable(by_origin[True])} were made by `davel extract`, those of "
+            f"{printable(by_origin[False])} were not: keep features of one origin together"
+        )
+    return first[0] if first else published
 
 
 def is_finished(path: Path, folder: Path, key: str, settings: Settings) -> bool:

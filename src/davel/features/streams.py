@@ -52,7 +52,7 @@ class Networks:
     ) -> Networks:
         """On the device, in the memory layout that suits them."""
         for network in (rgb, flow):
-            network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            network.fold().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         sound.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(rgb, flow, raft.to(device), sound, device, precision)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ MAX_OFFSET = 8
 """Steps by which sequences are shifted against each other."""
 SCALES = (3.0, 1 / 3, 2.0, 0.5, 25 / 24, 24 / 25, 30 / 25, 25 / 30, 4.0, 0.25)
 """By which one sequence may run through a video faster than the other."""
+SAME = 1e-6
+"""A distance (one minus the cosine) that rounding leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,38 +51,35 @@ class Comparison:
 
 def compare(key: str, stream: str, ours: Array, reference: Array, others: dict[str, Array]) -> Comparison:
     """One stream, (M, D) and (R, D); `others` are the reference's further streams, which ours may be in truth."""
+    told = partial(Comparison, key=key, stream=stream, length=len(ours), reference_length=len(reference))
     if ours.shape[1] != reference.shape[1]:
         cause = f"{ours.shape[1]} channels against {reference.shape[1]}: these are different features"
-        return Comparison(
-            key=key, stream=stream, length=len(ours), reference_length=len(reference), offset=0, cosine=0.0, cause=cause
-        )
+        return told(offset=0, cosine=0.0, cause=cause)
     offset, cosine = best_offset(ours, reference)
-    cause = ""
-    if cosine < (enough := ENOUGH.get(stream, OTHERS_ENOUGH)) or offset or abs(len(ours) - len(reference)) > 1:
-        cause = _cause(ours, reference, others, offset, cosine, enough)
-    return Comparison(
-        key=key,
-        stream=stream,
-        length=len(ours),
-        reference_length=len(reference),
-        offset=offset,
-        cosine=cosine,
-        cause=cause,
-    )
+    enough = ENOUGH.get(stream, OTHERS_ENOUGH)
+    cause = _not_these(ours, reference, others, cosine)
+    if not cause and (cosine < enough or offset or abs(len(ours) - len(reference)) > 1):
+        cause = _cause(ours, reference, offset, cosine, enough)
+    return told(offset=offset, cosine=cosine, cause=cause)
 
 
 def best_offset(ours: Array, reference: Array) -> tuple[int, float]:
-    """The shift at which two sequences are most alike, and their median cosine there; none if it gains nothing."""
-    best, cosine = 0, median_cosine(ours, reference)
-    shortest = min(len(ours), len(reference))
-    for offset in sorted(range(-MAX_OFFSET, MAX_OFFSET + 1), key=abs):
+    """The shift at which two sequences are most alike, if it explains half of what differs, and the cosine there.
+
+    Features share most of what they are: all their cosines are near 1, and distances tell them apart.
+    """
+    cosine = median_cosine(ours, reference)
+    n = min(len(ours), len(reference))
+    if 1.5 * n < max(len(ours), len(reference)):
+        return 0, cosine
+    best, least = 0, 0.5 * (1 - cosine)
+    for offset in range(-MAX_OFFSET, MAX_OFFSET + 1):
         a, b = ours[max(-offset, 0) :], reference[max(offset, 0) :]
-        if 2 * min(len(a), len(b)) < shortest:
+        if offset == 0 or 2 * min(len(a), len(b)) < n or 1 - cosine < SAME:
             continue
-        found = median_cosine(a, b)
-        if found > cosine + 1e-4:
-            best, cosine = offset, found
-    return best, cosine
+        if (distance := 1 - median_cosine(a, b)) < least:
+            best, least = offset, distance
+    return (best, 1 - least) if best else (0, cosine)
 
 
 def median_cosine(a: Array, b: Array) -> float:
@@ -92,21 +92,25 @@ def median_cosine(a: Array, b: Array) -> float:
     return float(np.median(cosines)) if n else 0.0
 
 
-def _cause(ours: Array, reference: Array, others: dict[str, Array], offset: int, cosine: float, enough: float) -> str:
-    lengths = f"{len(ours)} steps against {len(reference)}"
+def _not_these(ours: Array, reference: Array, others: dict[str, Array], cosine: float) -> str:
+    """Why these are no features of that stream, or an empty text."""
     if float(reference.max(initial=0)) > 20 and np.array_equal(reference, reference.round()):
         return "the reference is quantised to whole numbers 0..255: VGGish's postprocessing, which UnAV-100 left out"
     for name, other in others.items():
-        if other.shape[1] == ours.shape[1] and best_offset(ours, other)[1] >= max(enough, cosine + 0.01):
+        if other.shape[1] == ours.shape[1] and 1 - best_offset(ours, other)[1] < 0.5 * (1 - cosine) - SAME:
             return f"this is the reference's {name!r}: the streams are exchanged, or their files are"
-    for scale in SCALES:
+    return ""
+
+
+def _cause(ours: Array, reference: Array, offset: int, cosine: float, enough: float) -> str:
+    lengths = f"{len(ours)} steps against {len(reference)}"
+    ratio = len(reference) / len(ours)
+    for scale in sorted(SCALES, key=lambda scale: abs(np.log(ratio / scale))):
+        if abs(ratio / scale - 1) > 0.15:
+            continue
         stretched = reference[_every(scale, len(reference))]
-        found = best_offset(ours, stretched)[1]
-        if found > cosine + 0.02 and found > min(enough, 0.9):
-            return f"{lengths}: {_pace(scale)}"
-    ratio = len(ours) / len(reference)
-    for scale in SCALES:
-        if abs(ratio * scale - 1) < 0.04 and abs(ratio - 1) > 0.02:
+        explained = 1 - best_offset(ours, stretched)[1] < 0.5 * (1 - cosine)
+        if explained or (cosine < enough and abs(ratio / scale - 1) < 0.04):
             return f"{lengths}: {_pace(scale)}"
     if offset and cosine >= enough:
         return (
@@ -115,9 +119,6 @@ def _cause(ours: Array, reference: Array, others: dict[str, Array], offset: int,
         )
     if abs(len(ours) - len(reference)) > 1 and cosine >= enough:
         return f"{lengths}: the same to where the shorter one ends: a cut video, or tracks of unequal length"
-    factor = float(np.linalg.norm(ours)) / max(float(np.linalg.norm(reference)), 1e-30)
-    if cosine >= enough:
-        return f"the same but for scale: ours are {factor:.3g} times as large: another normalisation"
     if cosine > 0.9:
         return (
             f"alike (cosine {cosine:.3f}) but not the same: try --colours bt601, --resampler resampy-0.2.2, "
