@@ -68,6 +68,11 @@ def test_features_made_before_give_the_same_events(clip, networks, run, tmp_path
     assert run("localize", clip, "-m", "model", "-o", "kept", "--features", "kept")[0] == 0
     assert networks.raft.encoded == encoded, "nothing was extracted again"
     assert (tmp_path / "kept" / "clip.json").read_text() == (tmp_path / "direct" / "clip.json").read_text()
+    (tmp_path / "elsewhere").mkdir()
+    moved = shutil.copy(clip, tmp_path / "elsewhere")
+    assert run("localize", moved, "-m", "model", "-o", "moved", "--features", "kept")[0] == 0
+    assert networks.raft.encoded == encoded, "nothing was extracted again"
+    assert json.loads((tmp_path / "moved" / "clip.json").read_text())["media"]["path"] == str(moved)
 
 
 def test_features_that_are_not_there_are_made_and_kept(clip, networks, run, tmp_path):

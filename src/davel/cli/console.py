@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from davel.errors import printable
 
 
 class Rate(ProgressColumn):
@@ -34,6 +39,16 @@ def results() -> Console:
 def complain(line: str) -> None:
     """One line on stderr, as it is."""
     print(line, file=sys.stderr)
+
+
+def end(failed: Sequence[Path], total: int) -> None:
+    """After many files: name those that failed, and end with 3 if there are any."""
+    if failed and total > 1:
+        complain(f"davel: {len(failed)} of {total} files failed, the others are done:")
+        for path in failed:
+            complain(f"  {printable(path)}")
+    if failed:
+        raise typer.Exit(3)
 
 
 def progress_bar() -> Progress:

@@ -66,7 +66,7 @@ def extract(
             if doubt := pretrained.doubt(name, digest):
                 console.complain(f"davel: {doubt}")
     counts: Counter[str] = Counter()
-    failures: list[Outcome] = []
+    failures: list[Path] = []
     if features != "light" and (forecast := estimate(jobs, LONG_SECONDS)):
         console.complain(f"davel: {forecast}")
     with console.progress_bar() as bar:
@@ -81,16 +81,11 @@ def extract(
                 bar.advance(task)
                 tell(outcome)
                 if outcome.status == "failed":
-                    failures.append(outcome)
+                    failures.append(outcome.job.path)
     console.results().print(
         f"{counts['done']} done, {counts['skipped']} were done before, {counts['failed']} failed: {printable(output)}"
     )
-    if failures:
-        if len(jobs) > 1:
-            console.complain(f"davel: {len(failures)} of {len(jobs)} files failed, the others are done:")
-            for outcome in failures:
-                console.complain(f"  {printable(outcome.job.path)}")
-        raise typer.Exit(3)
+    console.end(failures, len(jobs))
 
 
 def tell(outcome: Outcome) -> None:

@@ -104,12 +104,7 @@ def localize(
                 console.complain(f"davel: {printable(outcome.info.path)}: {warning}")
             if not to_stdout:
                 console.results().print(events_table(outcome))
-    if failures:
-        if len(files) > 1:
-            console.complain(f"davel: {len(failures)} of {len(files)} files failed, the others are done:")
-            for failure in failures:
-                console.complain(f"  {printable(failure.path)}")
-        raise typer.Exit(3)
+    console.end([failure.path for failure in failures], len(files))
 
 
 def _threshold(text: str | None) -> float | Literal["auto"] | None:

@@ -9,7 +9,7 @@ import glob
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +177,8 @@ def kept(path: Path, folder: Path, key: str, settings: Settings) -> Features:
         except OSError as error:
             target = printable(error.filename or folder)
             raise ConfigError(f"{target}: cannot write: {error.strerror}: make room or name another folder") from error
-    return load(folder, key)
+    features = load(folder, key)
+    return replace(features, info=replace(features.info, path=path))  # it may have been moved since
 
 
 def load(folder: Path, key: str) -> Features:
