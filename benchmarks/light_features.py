@@ -38,14 +38,14 @@ def measure(path: Path, repeats: int) -> dict[str, float]:
         for item in items:
             if isinstance(item, Picture):
                 visual.push(item.rgb)
-        visual.finish()
+        visual.take()
         seconds["visual"].append(time.process_time() - start)
 
         start, audio = time.process_time(), LightAudio()
         for item in items:
             if not isinstance(item, Picture):
                 audio.push(item.samples)
-        audio.finish()
+        audio.take()
         seconds["audio"].append(time.process_time() - start)
     best = {part: min(values) for part, values in seconds.items()}
     return best | {

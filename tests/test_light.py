@@ -12,14 +12,14 @@ def describe(frames) -> np.ndarray:
     visual = LightVisual()
     for frame in frames:
         visual.push(frame)
-    return visual.finish()
+    return visual.take()
 
 
 def listen(samples: np.ndarray, pieces: int = 1) -> np.ndarray:
     audio = LightAudio()
     for piece in np.array_split(samples, pieces):
         audio.push(piece)
-    return audio.finish()
+    return audio.take()
 
 
 def plain(value=90) -> np.ndarray:
@@ -119,3 +119,13 @@ def test_steps_share_their_slots():
     features = describe(moving_square((200, 90, 10), 2))
     slot = features.shape[1] // 3
     np.testing.assert_array_equal(features[0, slot:], features[1, : 2 * slot])
+
+
+def test_steps_that_are_taken_early_are_the_same():
+    frames = np.random.default_rng(0).integers(0, 256, (60, *FRAME_SIZE, 3), dtype=np.uint8)
+    visual, parts = LightVisual(), []
+    for frame in frames:
+        visual.push(frame)
+        parts.append(visual.take())
+        assert len(visual) <= 3
+    np.testing.assert_array_equal(np.concatenate(parts), describe(frames))

@@ -168,17 +168,20 @@ class Extractor:
 
 
 class _Light:
-    """The light features come all at once."""
+    """The light features come many steps at a time."""
+
+    STEPS_AT_ONCE = 64
 
     def __init__(self, name: str, stream: light.LightVisual | light.LightAudio) -> None:
         self.name, self.stream = name, stream
 
     def push(self, item: Any) -> Rows:
         self.stream.push(item)
-        yield from ()
+        if len(self.stream) > self.STEPS_AT_ONCE:
+            yield from self.finish()
 
     def finish(self) -> Rows:
-        yield self.name, self.stream.finish().astype(np.float32, copy=False)
+        yield self.name, self.stream.take().astype(np.float32, copy=False)
 
 
 def extractor(settings: Settings) -> Extractor:

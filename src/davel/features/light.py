@@ -60,12 +60,29 @@ def _steps(slots: list[Floats], dim: int) -> Floats:
     return np.concatenate([table[i : S - SLOTS_PER_STEP + 1 + i] for i in range(SLOTS_PER_STEP)], axis=1)
 
 
-class LightVisual:
-    """Frames in, one after the other; steps out. Memory: one slot of frames, and a description of each slot."""
+class Slots:
+    """Descriptions of slots in a row, from which steps are taken."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self._slots: list[Floats] = []
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def take(self) -> Floats:
+        """The steps that are complete and were not taken yet: (K, 3 * dim)"""
+        steps = _steps(self._slots, self.dim)
+        self._slots = self._slots[-SLOTS_PER_STEP + 1 :] if len(steps) else self._slots
+        return steps
+
+
+class LightVisual(Slots):
+    """Frames in, one after the other; steps out. Memory: one slot of frames, and the slots that were not taken."""
 
     def __init__(self) -> None:
+        super().__init__(VISUAL_SLOT_DIM)
         self._frames: list[NDArray[np.uint8]] = []
-        self._slots: list[Floats] = []
 
     def push(self, rgb: NDArray[np.uint8]) -> None:
         """The next frame, (*FRAME_SIZE, 3)."""
@@ -73,10 +90,6 @@ class LightVisual:
         if len(self._frames) == SLOT_FRAMES + 1:  # a slot's last motion is that towards the next slot's first frame
             self._slots.append(describe_frames(np.stack(self._frames)))
             del self._frames[:SLOT_FRAMES]
-
-    def finish(self) -> Floats:
-        """(K, visual_dim), K = (F - 25) // 8 + 1 or none"""
-        return _steps(self._slots, VISUAL_SLOT_DIM)
 
 
 def describe_frames(frames: NDArray[np.uint8]) -> Floats:
@@ -151,12 +164,15 @@ def _angles(y: Floats, x: Floats, weight: Floats) -> Floats:
     return (np.bincount(index.ravel(), weight.ravel(), NUM_ANGLES) / weight.size).astype(np.float32)
 
 
-class LightAudio:
-    """Samples in, in pieces of any size; steps out. Memory: a slot of samples, and a description of each slot."""
+class LightAudio(Slots):
+    """Samples in, in pieces of any size; steps out. Memory: a slot of samples, and the slots that were not taken.
+
+    A step needs all of its 96 spectra, 0.975 s of sound.
+    """
 
     def __init__(self) -> None:
+        super().__init__(AUDIO_SLOT_DIM)
         self._samples = np.zeros(0, np.float32)
-        self._slots: list[Floats] = []
 
     def push(self, samples: Floats) -> None:
         """The next samples at 16 kHz, in -1..1."""
@@ -168,10 +184,6 @@ class LightAudio:
             spectra = log_mel(self._samples[: count * slot + WINDOW_SAMPLES - HOP_SAMPLES])
             self._slots.extend(describe_sound(part) for part in spectra.reshape(count, SLOT_SPECTRA, NUM_MELS))
             self._samples = self._samples[count * slot :]
-
-    def finish(self) -> Floats:
-        """(M, audio_dim); a step needs all of its 96 spectra, 0.975 s of sound"""
-        return _steps(self._slots, AUDIO_SLOT_DIM)
 
 
 def log_mel(samples: Floats) -> Floats:
