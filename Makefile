@@ -19,5 +19,5 @@ setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,plots,tensorboard,ray]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,plots,tensorboard,ray,readers]'
 	touch $@

@@ -89,9 +89,9 @@ class Result:
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write the result whole, in the format that the name ends in (`.json`, `.csv`)."""
+        """Write the result whole, in the format that the name ends in (`.json`, `.csv`, `.vtt`, ...)."""
         path = Path(path)
-        formats.write_text(path, formats.writer(path.suffix.removeprefix("."))(self))
+        formats.write_text(path, formats.writer(formats.of_name(path).name)(self))
         return path
 
 

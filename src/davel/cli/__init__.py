@@ -15,6 +15,7 @@ from davel import __version__
 from davel.cli import (
     ablate,
     compare,
+    convert,
     data,
     demo,
     doctor,
@@ -56,6 +57,7 @@ def options(
 for command in (
     localize.localize,
     extract.extract,
+    convert.convert,
     demo.demo,
     scenes.scenes,
     train.train,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def localize(
     inputs: list[Path] = typer.Argument(help="Media files, folders of them, or globs."),
     output: str = typer.Option(".", "-o", "--output", help="Folder for the results, or - for stdout."),
-    format: str = typer.Option("json", "-f", "--format", help="Formats to write, by commas: json, csv."),
+    format: str = typer.Option("json", "-f", "--format", help="Formats to write, by commas; see `davel convert`."),
     model: str = typer.Option("scenes", "-m", "--model", help="A built-in model or a model's folder."),
     threshold: str | None = typer.Option(
         None, metavar="SCORE", help="Least score of an event, or auto: one for each class (default: the model's)."
@@ -85,7 +85,7 @@ def localize(
             return
         target = targets[result.info.path]
         for name in writers:
-            result.save(target.with_name(f"{target.name}.{name}"))
+            result.save(target.with_name(f"{target.name}.{formats.named(name).suffix}"))
         if plot:
             from davel.plot import draw
 
