@@ -131,9 +131,7 @@ def test_the_csv_has_a_line_per_event(result, tmp_path):
 
 
 def test_another_format_is_refused(result, tmp_path):
-    with pytest.raises(
-        ConfigError, match=r"a\.doc: what format is that\? Say --to, or end .* \.json, \.csv"
-    ):
+    with pytest.raises(ConfigError, match=r"a\.doc: what format is that\? Say --to, or end .* \.json, \.csv"):
         result.save(tmp_path / "a.doc")
 
 
