@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from media_files import make_media, tone
 from safetensors.torch import save_file
-from tiny import CONFIG, INFO, LABELS, tiny_model
+from tiny import INFO, LABELS, tiny_model
 
 import davel
 from davel.errors import ConfigError, MediaError, MissingError
 from davel.features.extract import extract
 from davel.localize import expand
-from davel.models import CCNet
 from davel.weights import load_model, read_checkpoint
-from davel.windows import run_windows, window_starts
 
 
 @pytest.fixture(scope="module")
@@ -145,44 +140,6 @@ def test_a_result_is_written_whole_or_not_at_all(result, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         result.save(tmp_path / "a.json")
     assert list(tmp_path.iterdir()) == []
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("T", [1, 31, 32, 33, 40, 95, 200])
-def test_a_video_of_any_length_has_outputs_at_every_step(T):
-    torch.manual_seed(0)
-    model = CCNet(CONFIG).eval()
-    outputs, mask = run_windows(model, torch.randn(T, CONFIG.visual_dim), torch.randn(T, CONFIG.audio_dim))
-    assert mask.shape == (1, T)
-    for level in range(6):
-        n = -(-T // 2**level)
-        assert outputs.logits[level].shape == (1, n, 3)
-        assert outputs.offsets[level].shape == (1, n, 3, 2)
-        assert outputs.gates["audio"][level].shape == (1, n)
-        assert outputs.logits[level].isfinite().all()
-
-
-@torch.inference_mode()
-def test_outputs_are_taken_from_the_window_that_holds_them_best():
-    torch.manual_seed(0)
-    model = CCNet(replace(CONFIG, max_length=64)).eval()
-    visual, audio = torch.randn(150, CONFIG.visual_dim), torch.randn(150, CONFIG.audio_dim)
-    outputs, _ = run_windows(model, visual, audio)
-    starts = window_starts(150, 64, 32)
-    assert starts == [0, 32, 64, 96]
-    second = model(visual[None, 32:96], audio[None, 32:96], torch.ones(1, 64, dtype=torch.bool))
-    assert torch.equal(outputs.logits[0][:, 48:80], second.logits[0][:, 16:48])
-    assert torch.equal(outputs.logits[2][:, 12:20], second.logits[2][:, 4:12])
-
-
-@given(T=st.integers(1, 3000), units=st.integers(2, 8))
-def test_windows_cover_every_step_and_overlap(T, units):
-    length = 32 * units
-    starts = window_starts(T, length, 32)
-    assert starts[0] == 0
-    assert starts[-1] < T <= starts[-1] + length
-    assert all(s % 32 == 0 for s in starts)
-    assert all(0 < b - a <= length // 2 for a, b in pairwise(starts))
 
 
 # Models on disk

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from davel.data.dataset import Dataset
-from davel.detection import decode
 from davel.errors import ConfigError, printable
 from davel.localize import Localizer
 from davel.plot import Compared
-from davel.windows import run_windows
+from davel.windows import find_events
 
 
 def compare_models(
@@ -27,12 +26,10 @@ def compare_models(
     found, gates = {}, {}
     for name, localizer in models.items():
         localizer.info.features.require(dataset.spec, name, "the data")
-        outputs, mask = run_windows(localizer.model, visual, audio)
-        events = decode(outputs, mask, dataset.spec.timing, video.duration, labels=localizer.info.labels)[0]
+        seen = find_events(localizer.model, [(visual, audio)], dataset.spec.timing, localizer.info.labels)
+        events = seen.events.clipped(0, video.duration)
         found[name] = events.above(localizer.info.threshold if threshold is None else threshold)
-        for modality, levels in outputs.gates.items():
-            if levels:
-                gate = levels[0][0].cpu().numpy()
-                times = dataset.spec.timing.seconds(np.arange(len(gate), dtype=np.float64))
-                gates[f"{name}: from {modality}"] = times, gate
+        for modality, gate in seen.gates.items():
+            times = dataset.spec.timing.seconds(np.arange(len(gate), dtype=np.float64))
+            gates[f"{name}: from {modality}"] = times, gate
     return Compared(key, video.duration, video.events, found, gates, dataset.origin)

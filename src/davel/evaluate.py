@@ -20,7 +20,7 @@ from davel.events import EventList
 from davel.metrics import THRESHOLDS, Matches, decoys_reported, match
 from davel.models import Network, Outputs
 from davel.models.network import ClassDependencies
-from davel.windows import run_windows
+from davel.windows import find_events
 
 
 def predict(
@@ -47,13 +47,14 @@ def predict(
                 samples = [replace(s, **{without: np.zeros_like(getattr(s, without))}) for s in samples]
             if len(samples) == 1:
                 visual, audio = torch.from_numpy(samples[0].visual), torch.from_numpy(samples[0].audio)
-                outputs, mask = run_windows(model, visual, audio)
+                video = dataset.videos[samples[0].id]
+                seen = find_events(model, [(visual, audio)], dataset.spec.timing, video.events.labels, settings)
+                found[video.id] = seen.events.clipped(0, video.duration)
             else:
                 batch = collate(samples).to(device)
-                mask = batch.mask
                 with torch.inference_mode():
-                    outputs = model(batch.visual, batch.audio, mask)
-            found |= _decode(outputs, mask, samples, dataset, settings)
+                    outputs = model(batch.visual, batch.audio, batch.mask)
+                found |= _decode(outputs, batch.mask, samples, dataset, settings)
             if progress:
                 progress(len(found), len(dataset))
     return {key: found[key] for key in dataset.videos}

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from davel import formats
-from davel.detection import DecodeSettings, decode
+from davel.detection import DecodeSettings
 from davel.device import choose_device
 from davel.errors import ConfigError, MediaError, printable
 from davel.events import EventList
@@ -25,7 +25,7 @@ from davel.media import Coverage, MediaInfo
 from davel.memory import keep_freed_memory
 from davel.models import Network
 from davel.weights import ModelInfo, find_model, load_model
-from davel.windows import run_windows
+from davel.windows import find_events
 from davel.workers import Cluster, WorkerLost, each
 
 # fmt: off
@@ -157,15 +157,15 @@ class Localizer:
         least = self._least(threshold)
         settings = settings or DecodeSettings()
         duration = features.coverage.duration_seconds
-        outputs, mask = run_windows(self.model, torch.from_numpy(features.visual), torch.from_numpy(features.audio))
-        found = decode(outputs, mask, features.spec.timing, duration, settings, self.info.labels)[0]
-        found = found.clipped(*features.coverage.both).above(least)
+        steps = [(torch.from_numpy(features.visual), torch.from_numpy(features.audio))]
+        seen = find_events(self.model, steps, features.spec.timing, self.info.labels, settings)
+        found = seen.events.clipped(*features.coverage.both).above(least)
         return Result(
             info=features.info,
             events=found if top_k is None else found[:top_k],
             duration=duration,
             coverage=features.coverage,
-            gates={m: levels[0][0].cpu().numpy() for m, levels in outputs.gates.items() if levels},
+            gates=seen.gates,
             features=features.spec,
             model=self.info.name,
             weights_sha256=self.weights_sha256,

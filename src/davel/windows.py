@@ -1,68 +1,140 @@
-"""A network with a maximum length on videos of any length: overlapping windows, joined at their outputs.
+"""A network with a maximum length on videos of any length: overlapping windows, each point from where it is seen best.
 
-Shapes: T steps of the whole video, Tl = ceil(T / 2^l), C classes. Windows start at multiples of the coarsest level's
-step, so that the points of all levels coincide; each point is taken from the window in which it lies farthest from an
-end that is not the video's.
+A window begins at every step of the coarsest level, so that the points of all levels coincide, and each point is taken
+from the window in which it lies nearest to the middle, wherever in the video that is. Memory does not grow with the
+video: two windows of steps are kept.
+
+Shapes: T steps of the whole video, C classes, n steps that come at a time.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from davel.models.network import MODALITIES, Network, Outputs
+from davel.detection import DecodeSettings
+from davel.detection.decode import StretchDecoder
+from davel.events import EventList
+from davel.features.spec import Timing
+from davel.models.network import Network, Outputs
 
 
-def window_starts(T: int, length: int, unit: int) -> list[int]:
-    """First steps of windows of `length` that overlap by half and cover T steps; each is a multiple of `unit`."""
-    if T <= length:
-        return [0]
-    hop = max(length // 2 // unit, 1) * unit
-    last = math.ceil((T - length) / unit) * unit
-    return [*range(0, last, hop), last]
+@dataclass(frozen=True)
+class Stretch:
+    """A network's outputs between two seams."""
+
+    outputs: Outputs
+    """Of a batch of one."""
+    firsts: tuple[int, ...]
+    """The number of the first point of each level; point i of level l is at step i * 2^l."""
 
 
-@torch.inference_mode()
-def run_windows(model: Network, visual: Tensor, audio: Tensor) -> tuple[Outputs, Tensor]:
-    """(T, Dv), (T, Da) -> the outputs of the whole video as a batch of one, and their mask (1, T)"""
-    T = len(visual)
-    config = model.config
-    device = next(model.parameters()).device
-    unit = 2 ** (config.num_levels - 1)
-    starts = window_starts(T, config.max_length, unit)
-    results = []
-    for start in starts:
-        part = slice(start, start + config.max_length)
-        v, a = visual[None, part].to(device), audio[None, part].to(device)
-        results.append(model(v, a, torch.ones(v.shape[:2], dtype=torch.bool, device=device)))
-    mask = torch.ones(1, T, dtype=torch.bool, device=device)
-    if len(starts) == 1:
-        return results[0], mask
+class Windows:
+    """Steps in, stretches out, one after the other."""
 
-    # The window of a point: the seam between two windows is in the middle of their overlap.
-    ends = [min(start + config.max_length, T) for start in starts]
-    seams = [(start + end) / 2 for start, end in zip(starts[1:], ends, strict=False)]
+    def __init__(self, model: Network) -> None:
+        self.model = model
+        self.length = model.config.max_length
+        self.num_levels = model.config.num_levels
+        self.unit = 2 ** (self.num_levels - 1)
+        self.visual: Tensor | None = None
+        self.audio: Tensor | None = None
+        self.first = 0
+        """The number of the first step that is kept."""
+        self.T = 0
+        """The steps that have come."""
+        self.start = 0
+        """Of the next window."""
+        self.last: tuple[int, int, Outputs] | None = None
+        """Start and end of the window before, and its outputs."""
+        self.seam = 0.0
+        """Where the last stretch ended."""
 
-    def join(parts: list[Tensor], level: int) -> Tensor:
-        step = 2**level
-        cuts = [0, *(math.ceil(seam / step) for seam in seams), math.ceil(T / step)]
-        pieces = [
-            part[:, cut - start // step : following - start // step]
-            for part, start, cut, following in zip(parts, starts, cuts, cuts[1:], strict=False)
-        ]
-        return torch.cat(pieces, dim=1)
+    def push(self, visual: Tensor, audio: Tensor) -> Iterator[Stretch]:
+        """The next steps, (n, Dv) and (n, Da)"""
+        self.visual = visual if self.visual is None else torch.cat([self.visual, visual])
+        self.audio = audio if self.audio is None else torch.cat([self.audio, audio])
+        self.T += len(visual)
+        while self.T > self.start + self.length:  # what lies beyond it will be seen by another window
+            yield from self._run(self.start)
+            kept = self.start + self.unit
+            self.visual, self.audio = self.visual[kept - self.first :], self.audio[kept - self.first :]
+            self.first = kept
+            self.start = kept
 
-    levels = range(config.num_levels)
-    return (
-        Outputs(
-            logits=[join([r.logits[level] for r in results], level) for level in levels],
-            offsets=[join([r.offsets[level] for r in results], level) for level in levels],
-            gates={
-                m: [join([r.gates[m][level] for r in results], level) for level in range(len(results[0].gates[m]))]
-                for m in MODALITIES
-            },
-        ),
-        mask,
-    )
+    def finish(self) -> Iterator[Stretch]:
+        """The last window reaches the end of the video, and the last stretch, too."""
+        if self.T == 0:
+            return
+        yield from self._run(max(math.ceil((self.T - self.length) / self.unit), 0) * self.unit)
+        yield self._stretch(float(self.T))
+
+    @torch.inference_mode()
+    def _run(self, start: int) -> Iterator[Stretch]:
+        assert self.visual is not None
+        assert self.audio is not None
+        if self.last is not None:
+            yield self._stretch((start + self.last[1]) / 2)  # the middle of the overlap
+        device = next(self.model.parameters()).device
+        part = slice(start - self.first, start - self.first + self.length)
+        v, a = self.visual[None, part].to(device), self.audio[None, part].to(device)
+        outputs = self.model(v, a, torch.ones(v.shape[:2], dtype=torch.bool, device=device))
+        self.last = (start, start + v.shape[1], outputs)
+
+    def _stretch(self, seam: float) -> Stretch:
+        assert self.last is not None
+        start, _, outputs = self.last
+        firsts = tuple(math.ceil(self.seam / 2**level) for level in range(self.num_levels))
+        ends = [math.ceil(seam / 2**level) for level in range(self.num_levels)]
+
+        def cut(levels: Sequence[Tensor]) -> list[Tensor]:
+            return [
+                x[:, first - start // 2**level : end - start // 2**level]
+                for level, (x, first, end) in enumerate(zip(levels, firsts, ends, strict=False))
+            ]
+
+        self.seam = seam
+        gates = {modality: cut(levels) for modality, levels in outputs.gates.items()}
+        return Stretch(Outputs(cut(outputs.logits), cut(outputs.offsets), gates), firsts)
+
+
+def stretches(model: Network, steps: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Stretch]:
+    """Those of a video whose steps come in pieces of both modalities, (n, Dv) and (n, Da)"""
+    windows = Windows(model)
+    for visual, audio in steps:
+        yield from windows.push(visual, audio)
+    yield from windows.finish()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a network finds in a video."""
+
+    events: EventList
+    """Best first."""
+    gates: dict[str, NDArray[np.float32]]
+    """`audio` and `visual`: (T,) at the finest level; empty in a network without gates."""
+
+
+def find_events(
+    model: Network,
+    steps: Iterable[tuple[Tensor, Tensor]],
+    timing: Timing,
+    labels: Sequence[str],
+    settings: DecodeSettings | None = None,
+) -> Found:
+    """The events of a video of any length; they may reach beyond its end."""
+    decoder = StretchDecoder(timing, labels, model.config.max_length, settings)
+    gates: dict[str, list[NDArray[np.float32]]] = {}
+    for stretch in stretches(model, steps):
+        decoder.push(stretch.outputs, stretch.firsts)
+        for modality, levels in stretch.outputs.gates.items():
+            if levels:
+                gates.setdefault(modality, []).append(levels[0][0].float().cpu().numpy())
+    return Found(decoder.finish(), {modality: np.concatenate(parts) for modality, parts in gates.items()})

@@ -5,17 +5,21 @@ Shapes: B videos, T steps, C classes, l a level.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from davel.detection.nms import NmsSettings, nms
+from davel.detection.nms import Floats, NmsSettings, nms
 from davel.events import EventList
 from davel.features.spec import Timing
 from davel.models.network import Outputs
+
+LEVELS_AT_MOST = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,22 +68,115 @@ def _decode_video(
         for level, (logits, offsets) in enumerate(zip(outputs.logits, outputs.offsets, strict=True))
     ]
     segments, scores, classes = (torch.cat(part).cpu().numpy() for part in zip(*levels, strict=True))
-    segments, scores, classes = nms(segments, scores, classes, settings.nms)
-    seconds = timing.seconds(segments.astype(np.float64)).clip(0, duration)
-    real = seconds[:, 0] < seconds[:, 1]  # one that lies beyond the video's ends is none
+    return _events(timing, labels, *nms(segments, scores, classes, settings.nms)).clipped(0, duration)
+
+
+def _events(
+    timing: Timing, labels: tuple[str, ...], segments: Floats, scores: Floats, classes: NDArray[np.integer]
+) -> EventList:
+    """Segments in steps (N, 2) as events; one that lies before the video is none."""
+    seconds = timing.seconds(segments.astype(np.float64)).clip(min=0)
+    real = seconds[:, 0] < seconds[:, 1]
     return EventList(segments=seconds[real], scores=scores[real], label_ids=classes[real], labels=labels)
 
 
+class StretchDecoder:
+    """The same for the outputs of a long video, stretch by stretch.
+
+    Half a window's length of time is settled at a time: its candidates compete with those of a whole length before and
+    after, and those events are kept whose middle lies in it, so that each comes once. A video of at most one length has
+    the events that `decode` gives. Memory: the candidates of three lengths, and the events.
+    """
+
+    def __init__(
+        self, timing: Timing, labels: Sequence[str], length: int, settings: DecodeSettings | None = None
+    ) -> None:
+        """`length` is that of a window in steps: so much of a video may have `max_events` of its own."""
+        self.timing, self.labels, self.length = Timing(*timing), tuple(labels), length
+        self.settings = settings or DecodeSettings()
+        self.open: list[Candidates] = []
+        """Of each stretch that is still looked at."""
+        self.known = 0
+        """The steps whose candidates have come."""
+        self.settled = 0
+        """The steps whose events are certain."""
+        self.found: list[EventList] = []
+
+    def push(self, outputs: Outputs, firsts: Sequence[int]) -> EventList:
+        """The outputs of the next stretch, whose points have these numbers: the events that are certain by now."""
+        levels = [
+            _candidates(logits[0], offsets[0], torch.ones_like(logits[0, :, 0]), level, self.settings, first)
+            for level, (logits, offsets, first) in enumerate(zip(outputs.logits, outputs.offsets, firsts, strict=True))
+        ]
+        segments, scores, classes = (torch.cat(part).cpu().numpy() for part in zip(*levels, strict=True))
+        self.known = firsts[0] + outputs.logits[0].shape[1]
+        self.open.append(Candidates(firsts[0], self.known, segments, scores, classes))
+        before, block = len(self.found), max(self.length // 2, 1)
+        while self.known - self.settled >= block + self.length:
+            self._settle(self.settled + block)
+        self.open = [c for c in self.open if c.end > self.settled - self.length]
+        return self._all(self.found[before:])
+
+    def finish(self) -> EventList:
+        """All events of the video, best first."""
+        if self.settled == 0 and self.known <= self.length and self.open:
+            self._settle(math.inf)
+        while self.settled < self.known:
+            following = self.settled + max(self.length // 2, 1)
+            self._settle(following if following < self.known else math.inf)
+        found = self._all(self.found)
+        return found.select(np.argsort(-found.scores, kind="stable"))
+
+    def _settle(self, end: float) -> None:
+        """The events from where the last ones ended to step `end`."""
+        start = self.settled or -math.inf
+        around = [c for c in self.open if c.end > self.settled - self.length and c.start < end + self.length]
+        segments = np.concatenate([c.segments for c in around])
+        scores = np.concatenate([c.scores for c in around])
+        classes = np.concatenate([c.classes for c in around])
+        lengths = math.ceil((around[-1].end - around[0].start) / self.length)
+        best = np.argsort(-scores, kind="stable")[: LEVELS_AT_MOST * self.settings.max_candidates * lengths]
+        nms_settings = replace(self.settings.nms, max_events=self.settings.nms.max_events * lengths)
+        segments, scores, classes = nms(segments[best], scores[best], classes[best], nms_settings)
+        middle = segments.mean(1)
+        own = np.flatnonzero((start <= middle) & (middle < end))[: self.settings.nms.max_events]
+        self.found.append(_events(self.timing, self.labels, segments[own], scores[own], classes[own]))
+        self.settled = self.known if end == math.inf else int(end)
+
+    def _all(self, parts: Sequence[EventList]) -> EventList:
+        parts = parts or [EventList.of([], self.labels)]
+        return EventList(
+            segments=np.concatenate([events.segments for events in parts]),
+            scores=np.concatenate([events.scores for events in parts]),
+            label_ids=np.concatenate([events.label_ids for events in parts]),
+            labels=self.labels,
+        )
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Of the points of a stretch, from step `start` to `end`: segments in steps (N, 2), scores and classes (N,)"""
+
+    start: int
+    end: int
+    segments: Floats
+    scores: Floats
+    classes: NDArray[np.integer]
+
+
 def _candidates(
-    logits: Tensor, offsets: Tensor, mask: Tensor, level: int, settings: DecodeSettings
+    logits: Tensor, offsets: Tensor, mask: Tensor, level: int, settings: DecodeSettings, first: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(T, C), (T, C, 2), (T,) -> the level's best segments (N, 2) in grid units, scores (N,), classes (N,)"""
+    """(T, C), (T, C, 2), (T,) -> the level's best segments (N, 2) in grid units, scores (N,), classes (N,)
+
+    `first` is the number of the first point.
+    """
     C = logits.shape[1]
     scores = (logits.float().sigmoid() * mask[:, None]).flatten()
     num = min(settings.max_candidates, int((scores > settings.min_score).sum()))
     scores, index = scores.topk(num)
     step = 2**level
-    position = (index // C) * step
+    position = (first + index // C) * step
     start, end = (offsets.float().flatten(0, 1)[index] * step).unbind(-1)
     segments = torch.stack([position - start, position + end], dim=-1)
     kept = segments[:, 1] - segments[:, 0] > settings.min_length

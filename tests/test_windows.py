@@ -1,0 +1,179 @@
+"""Videos of any length: a network sees them in windows, and nobody can tell from the events."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import davel
+from davel.data.scenes import plan_scene, render_scene
+from davel.detection import DecodeSettings, decode
+from davel.detection.decode import StretchDecoder
+from davel.events import EventList
+from davel.features.extract import extract
+from davel.features.spec import Timing
+from davel.models import CCNet, CCNetConfig
+from davel.windows import Stretch, Windows, find_events, stretches
+
+CONFIG = CCNetConfig(num_classes=3, visual_dim=8, audio_dim=6, width=16, class_width=8, max_length=64)
+TIMING = Timing(25, 8, 24)
+
+
+def network(config: CCNetConfig = CONFIG) -> CCNet:
+    torch.manual_seed(0)
+    return CCNet(config).eval()
+
+
+def steps(T: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    dims = (CONFIG.visual_dim, CONFIG.audio_dim)
+    return tuple(torch.randn(T, dim, generator=generator) for dim in dims)  # type: ignore[return-value]
+
+
+def in_pieces(video: tuple[torch.Tensor, torch.Tensor], size: int):
+    return list(zip(*(x.split(size) for x in video), strict=True))
+
+
+def joined(parts: list[Stretch], level: int) -> torch.Tensor:
+    return torch.cat([part.outputs.logits[level] for part in parts], dim=1)
+
+
+@pytest.mark.parametrize("T", [1, 31, 64, 65, 96, 97, 200])
+@pytest.mark.parametrize("size", [1, 50, 1000])
+def test_every_point_of_every_level_comes_once_and_in_order(T, size):
+    parts = list(stretches(network(), in_pieces(steps(T), size)))
+    for level in range(CONFIG.num_levels):
+        n = math.ceil(T / 2**level)
+        assert joined(parts, level).shape == (1, n, 3)
+        assert joined(parts, level).isfinite().all()
+        counts = [part.outputs.logits[level].shape[1] for part in parts]
+        assert [part.firsts[level] for part in parts] == [0, *np.cumsum(counts)[:-1]]
+        assert sum(part.outputs.gates["audio"][level].shape[1] for part in parts) == n
+
+
+@torch.inference_mode()
+def test_points_are_taken_from_the_window_that_holds_them_best():
+    model, (visual, audio) = network(), steps(150)
+    parts = list(stretches(model, [(visual, audio)]))
+    second = model(visual[None, 32:96], audio[None, 32:96], torch.ones(1, 64, dtype=torch.bool))
+    assert torch.equal(joined(parts, 0)[:, 48:80], second.logits[0][:, 16:48])
+    assert torch.equal(joined(parts, 2)[:, 12:20], second.logits[2][:, 4:12])
+    last = model(visual[None, 96:], audio[None, 96:], torch.ones(1, 54, dtype=torch.bool))
+    assert torch.equal(joined(parts, 0)[:, 120:], last.logits[0][:, 24:])
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=5))
+def test_pieces_of_any_size_give_the_same(sizes):
+    video, model = steps(sum(sizes)), network()
+    whole = list(stretches(model, [video]))
+    pieces = list(stretches(model, zip(*(x.split(sizes) for x in video), strict=True)))
+    for a, b in zip(whole, pieces, strict=True):
+        assert a.firsts == b.firsts
+        assert torch.equal(a.outputs.logits[0], b.outputs.logits[0])
+
+
+def test_two_windows_of_steps_are_kept_at_most():
+    windows = Windows(network())
+    for piece in in_pieces(steps(1000), 5):
+        for _ in windows.push(*piece):
+            pass
+        assert len(windows.visual) <= 2 * CONFIG.max_length
+    assert len(list(windows.finish())) == 2
+
+
+def test_no_steps_give_nothing():
+    assert list(stretches(network(), [])) == []
+    assert len(find_events(network(), [], TIMING, ("a", "b", "c")).events) == 0
+
+
+@pytest.mark.parametrize("T", [40, 64])
+def test_a_video_of_one_window_has_the_events_of_one_decoding(T):
+    model, (visual, audio) = network(), steps(T)
+    mask = torch.ones(1, T, dtype=torch.bool)
+    with torch.inference_mode():
+        outputs = model(visual[None], audio[None], mask)
+    labels = ("a", "b", "c")
+    (expected,) = decode(outputs, mask, TIMING, 1000.0, labels=labels)
+    found = find_events(model, [(visual, audio)], TIMING, labels).events
+    np.testing.assert_array_equal(found.segments, expected.segments)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+def test_each_stretch_may_have_as_many_events_as_a_video():
+    decoder = StretchDecoder(TIMING, ("a", "b", "c"), 64, replace(DecodeSettings(), min_score=0.0))
+    for part in stretches(network(), [steps(400)]):
+        decoder.push(part.outputs, part.firsts)
+        assert len(decoder.open) <= 8
+    events = decoder.finish()
+    assert len(events) > 100
+    assert (np.diff(events.scores) <= 0).all()
+
+
+def test_events_are_told_as_soon_as_they_are_certain():
+    parts = list(stretches(network(), [steps(400)]))
+    decoder = StretchDecoder(TIMING, ("a", "b", "c"), 64)
+    early = [decoder.push(part.outputs, part.firsts) for part in parts]
+    assert len(early[0]) == 0
+    assert sum(map(len, early)) > 0
+    everything = {(e.label, e.start, e.end) for e in decoder.finish()}
+    assert all((e.label, e.start, e.end) in everything for events in early for e in events)
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory):
+    """The features of eight scenes, one behind the other, and the model that knows such scenes."""
+    folder: Path = tmp_path_factory.mktemp("scenes")
+    parts = []
+    for seed in range(8):
+        path = folder / f"{seed}.mp4"
+        render_scene(plan_scene(900, seed), path)
+        parts.append(extract(path))
+    visual, audio = (np.concatenate([getattr(p, name) for p in parts]) for name in ("visual", "audio"))
+    return davel.load("scenes"), torch.from_numpy(visual), torch.from_numpy(audio)
+
+
+def found_in(localizer: davel.Localizer, visual: torch.Tensor, audio: torch.Tensor) -> EventList:
+    timing = localizer.info.features.timing
+    return find_events(localizer.model, [(visual, audio)], timing, localizer.info.labels).events.above(0.4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", [32, 64, 160])
+def test_events_are_the_same_wherever_the_windows_fall(long_video, shift):
+    localizer, visual, audio = long_video
+    assert len(visual) > 2 * localizer.model.config.max_length
+    overlap = localizer.model.config.max_length // 2 * localizer.info.features.step_seconds
+    plain = found_in(localizer, visual, audio)
+    quiet = visual[:1].expand(shift, -1), audio[:1].expand(shift, -1)
+    later = found_in(localizer, torch.cat([quiet[0], visual]), torch.cat([quiet[1], audio]))
+    offset, step = shift * localizer.info.features.step_seconds, localizer.info.features.step_seconds
+    inner = [e for e in plain if e.start > 5 and e.duration < overlap and e.score > 0.45]
+    assert len(inner) >= 8
+    for event in inner:
+        twins = [
+            e
+            for e in later
+            if e.label == event.label
+            and abs(e.start - offset - event.start) <= step
+            and abs(e.end - offset - event.end) <= step
+        ]
+        assert len(twins) == 1, event
+
+
+def test_a_window_begins_at_every_step_of_the_coarsest_level(monkeypatch):
+    seen = []
+    model = network()
+    monkeypatch.setattr(Windows, "_run", lambda self, start: seen.append(start) or iter(()))
+    windows = Windows(model)
+    list(windows.push(*steps(230)))
+    assert seen == [0, 32, 64, 96, 128, 160]
+    assert all(b - a == 32 for a, b in pairwise(seen))
