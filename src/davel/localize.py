@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from davel import formats
 from davel.detection import DecodeSettings
@@ -19,13 +20,13 @@ from davel.device import choose_device
 from davel.errors import ConfigError, MediaError, printable
 from davel.events import EventList
 from davel.features import folder
-from davel.features.extract import Features, Settings, extract
+from davel.features.extract import Features, Settings, read
 from davel.features.spec import FeatureSpec
 from davel.media import Coverage, MediaInfo
 from davel.memory import keep_freed_memory
 from davel.models import Network
 from davel.weights import ModelInfo, find_model, load_model
-from davel.windows import find_events
+from davel.windows import Found, find_events
 from davel.workers import Cluster, WorkerLost, each
 
 # fmt: off
@@ -132,17 +133,32 @@ class Localizer:
         top_k: int | None = None,
         settings: DecodeSettings | None = None,
         kept: Path | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> Result:
-        """The audio-visual events of a media file.
+        """The audio-visual events of a media file of any length, in memory that does not grow with it.
 
         `threshold` is the least score (by default the model's; `auto`: that of each class, fitted on validation
         videos), `top_k` the most events, `kept` a folder of features: those of the file that it has are used, others
-        are made and kept there. MediaError if the file cannot be read as a whole.
+        are made and kept there; `progress` is told the seconds of media that are done. MediaError if the file cannot
+        be read as a whole.
         """
         path = Path(path)
         making = Settings(self.info.features, str(next(self.model.parameters()).device))
-        features = extract(path, making) if kept is None else folder.kept(path, kept, path.stem, making)
-        return self.localize_features(features, threshold=threshold, top_k=top_k, settings=settings)
+        choice = Choice(self._least(threshold), top_k, settings or DecodeSettings())
+        if kept is not None:
+            return self._localize(folder.kept(path, kept, path.stem, making), choice)
+        reading = read(path, making)
+
+        def steps() -> Iterator[tuple[Tensor, Tensor]]:
+            for visual, audio in reading.steps():
+                yield torch.from_numpy(visual), torch.from_numpy(audio)
+                if progress:
+                    progress(reading.seconds)
+
+        seen = find_events(self.model, steps(), making.spec.timing, self.info.labels, choice.decode)
+        assert reading.info is not None
+        assert reading.coverage is not None
+        return self._result(seen, choice, reading.info, reading.coverage)
 
     def localize_features(
         self,
@@ -153,24 +169,36 @@ class Localizer:
         settings: DecodeSettings | None = None,
     ) -> Result:
         """The same for features that were extracted before. ConfigError if they are not of the model's kind."""
+        return self._localize(features, Choice(self._least(threshold), top_k, settings or DecodeSettings()))
+
+    def _localize(self, features: Features, choice: Choice) -> Result:
         self.info.features.require(features.spec, "the model", printable(features.info.path))
-        least = self._least(threshold)
-        settings = settings or DecodeSettings()
-        duration = features.coverage.duration_seconds
         steps = [(torch.from_numpy(features.visual), torch.from_numpy(features.audio))]
-        seen = find_events(self.model, steps, features.spec.timing, self.info.labels, settings)
-        found = seen.events.clipped(*features.coverage.both).above(least)
+        seen = find_events(self.model, steps, features.spec.timing, self.info.labels, choice.decode)
+        return self._result(seen, choice, features.info, features.coverage)
+
+    def _result(self, seen: Found, choice: Choice, info: MediaInfo, coverage: Coverage) -> Result:
+        found = seen.events.clipped(*coverage.both).above(choice.least)
         return Result(
-            info=features.info,
-            events=found if top_k is None else found[:top_k],
-            duration=duration,
-            coverage=features.coverage,
+            info=info,
+            events=found if choice.top_k is None else found[: choice.top_k],
+            duration=coverage.duration_seconds,
+            coverage=coverage,
             gates=seen.gates,
-            features=features.spec,
+            features=self.info.features,
             model=self.info.name,
             weights_sha256=self.weights_sha256,
-            settings={"threshold": least, "top_k": top_k, "decode": asdict(settings)},
+            settings={"threshold": choice.least, "top_k": choice.top_k, "decode": asdict(choice.decode)},
         )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of the candidates is reported."""
+
+    least: float | list[float]
+    top_k: int | None
+    decode: DecodeSettings
 
 
 def load(
@@ -243,24 +271,33 @@ def _localizer(
     return load(model, device, colours=colours, resampler=resampler)
 
 
-def answer(request: Request) -> Result | Failure:
+def answer(request: Request, progress: Callable[[float], None] | None = None) -> Result | Failure:
     """The events of a file, or why there are none."""
     try:
         return request.localizer.localize(
-            request.path, threshold=request.threshold, top_k=request.top_k, kept=request.kept
+            request.path, threshold=request.threshold, top_k=request.top_k, kept=request.kept, progress=progress
         )
     except MediaError as error:
         return Failure(request.path, str(error))
 
 
 def localize_files(
-    requests: Sequence[Request], write: Callable[[Result], None], *, cluster: Cluster | None = None
+    requests: Sequence[Request],
+    write: Callable[[Result], None],
+    *,
+    cluster: Cluster | None = None,
+    progress: Callable[[Path, float], None] | None = None,
 ) -> Generator[Result | Failure]:
     """Localize file after file, or many at a time on a cluster; `write` is called with each result.
 
-    A failure does not end the rest.
+    A failure does not end the rest. `progress` is told the file and the seconds of media that are done, if this process
+    does the work.
     """
-    with closing(each(answer, requests, cluster=cluster)) as answers:
+
+    def work(request: Request) -> Result | Failure:
+        return answer(request, partial(progress, request.path) if progress else None)
+
+    with closing(each(answer if cluster else work, requests, cluster=cluster)) as answers:
         for request, outcome in answers:
             if isinstance(outcome, WorkerLost):
                 yield Failure(request.path, f"{printable(request.path)}: {outcome}: run again")

@@ -94,7 +94,11 @@ def localize(
     failures = []
     with console.progress_bar() as bar:
         task = bar.add_task("localize", total=len(files), note="")
-        for outcome in localize_files(requests, write, cluster=cluster):
+
+        def progress(path: Path, seconds: float) -> None:
+            bar.update(task, note=f"{printable(path.name)}: {seconds:.0f} s")
+
+        for outcome in localize_files(requests, write, cluster=cluster, progress=progress):
             bar.advance(task)
             if isinstance(outcome, Failure):
                 failures.append(outcome)

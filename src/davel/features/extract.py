@@ -138,33 +138,80 @@ class Extractor:
 
         MediaError if the file cannot be read as a whole or lacks a track.
         """
-        spec = self.spec
-        with open_media(path) as source:
+        reading = Reading(self, path)
+        for name, steps in reading.rows():
+            sink(name, steps)
+            if progress and name in self.layout.visual:
+                progress(reading.seconds)
+        assert reading.info is not None
+        assert reading.coverage is not None
+        return reading.info, reading.coverage
+
+
+class Reading:
+    """A file as its features are made, in one pass. Memory: what one track is ahead of the other."""
+
+    def __init__(self, extractor: Extractor, path: Path) -> None:
+        self.extractor, self.path = extractor, path
+        self.seconds = 0.0
+        """Of media that have been read."""
+        self.info: MediaInfo | None = None
+        self.coverage: Coverage | None = None
+        """Both are known at the end."""
+        self.lengths = dict.fromkeys(extractor.layout.streams, 0)
+        """The steps of each stream so far."""
+
+    def rows(self) -> Generator[tuple[str, NDArray[np.float32]]]:
+        """A stream's name and its next steps (n, D). MediaError if the file cannot be read as a whole."""
+        make, spec = self.extractor, self.extractor.spec
+        with open_media(self.path) as source:
             video = source.info.video
-            if self.networks and video and max(video.width, video.height) > MAX_ASPECT * min(video.width, video.height):
+            if make.networks and video and max(video.width, video.height) > MAX_ASPECT * min(video.width, video.height):
                 raise MediaError(
-                    f"{printable(path)}: its pictures of {video.width}x{video.height} pixels are too long and narrow: "
-                    f"cut them to {MAX_ASPECT}:1"
+                    f"{printable(self.path)}: its pictures of {video.width}x{video.height} pixels are too long and "
+                    f"narrow: cut them to {MAX_ASPECT}:1"
                 )
             items = source.read(
                 fps=spec.fps,
                 sample_rate=spec.sample_rate,
-                size=None if self.networks else light.FRAME_SIZE,
+                size=None if make.networks else light.FRAME_SIZE,
                 colours=spec.colours,
                 resampler=spec.resampler,
             )
-            visual, audio = self.streams()
-            with closing(ahead(items, PICTURES_AHEAD) if self.networks else items) as items:
+            visual, audio = make.streams()
+            with closing(ahead(items, PICTURES_AHEAD) if make.networks else items) as items:
                 for item in items:
-                    rows = visual.push(item.rgb) if isinstance(item, Picture) else audio.push(item.samples)
-                    for name, steps in rows:
-                        sink(name, steps)
-                        if progress and isinstance(item, Picture):
-                            progress(item.index / spec.fps)
+                    if isinstance(item, Picture):
+                        self.seconds = item.index / spec.fps
+                        yield from self._counted(visual.push(item.rgb))
+                    else:
+                        yield from self._counted(audio.push(item.samples))
             for stream in (visual, audio):
-                for name, steps in stream.finish():
-                    sink(name, steps)
-            return source.info, source.coverage
+                yield from self._counted(stream.finish())
+            self.info, self.coverage = source.info, source.coverage
+
+    def _counted(self, rows: Rows) -> Rows:
+        for name, steps in rows:
+            self.lengths[name] += len(steps)
+            yield name, steps
+
+    def steps(self) -> Generator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """The next steps of both modalities, (n, visual_dim) and (n, audio_dim); what only the longer track has is left
+        out. MediaError if there is not even one step."""
+        layout = self.extractor.layout
+        waiting = {name: np.zeros((0, dim), np.float32) for name, dim in layout.streams.items()}
+        for name, steps in self.rows():
+            waiting[name] = np.concatenate([waiting[name], steps])
+            n = min(map(len, waiting.values()))
+            if n:
+                visual, audio = (
+                    np.concatenate([waiting[stream][:n] for stream in streams], axis=1)
+                    for streams in (layout.visual, layout.audio)
+                )
+                waiting = {stream: rest[n:] for stream, rest in waiting.items()}
+                yield visual, audio
+        assert self.coverage is not None
+        shortest(self.path, self.lengths, self.extractor.spec, self.coverage)
 
 
 class _Light:
@@ -207,18 +254,20 @@ def extract(path: Path, settings: Settings | str = "light") -> Features:
 
     MediaError if the file cannot be read as a whole, lacks a track, or is shorter than one step.
     """
-    make = extractor(Settings.named(settings) if isinstance(settings, str) else settings)
-    parts: dict[str, list[NDArray[np.float32]]] = {
-        name: [np.zeros((0, dim), np.float32)] for name, dim in make.layout.streams.items()
-    }
-    info, coverage = make.run(path, lambda name, steps: parts[name].append(steps))
-    lengths = {name: sum(map(len, steps)) for name, steps in parts.items()}
-    T = shortest(path, lengths, make.spec, coverage)
-    visual, audio = (
-        np.concatenate([np.concatenate(parts.pop(name))[:T] for name in names], axis=1)
-        for names in (make.layout.visual, make.layout.audio)
+    reading = read(path, settings)
+    spec = reading.extractor.spec
+    parts = [(np.zeros((0, spec.visual_dim), np.float32), np.zeros((0, spec.audio_dim), np.float32)), *reading.steps()]
+    visual, audio = (np.concatenate(part) for part in zip(*parts, strict=True))
+    assert reading.info is not None
+    assert reading.coverage is not None
+    return Features(
+        visual=visual, audio=audio, spec=spec, info=reading.info, coverage=reading.coverage, lengths=reading.lengths
     )
-    return Features(visual=visual, audio=audio, spec=make.spec, info=info, coverage=coverage, lengths=lengths)
+
+
+def read(path: Path, settings: Settings | str = "light") -> Reading:
+    """A file whose features are made as one iterates over its steps."""
+    return Reading(extractor(Settings.named(settings) if isinstance(settings, str) else settings), path)
 
 
 def shortest(path: Path, lengths: dict[str, int], spec: FeatureSpec, coverage: Coverage) -> int:
