@@ -33,6 +33,9 @@ from davel.evaluate import score
 from davel.events import EventList
 from davel.media import probe
 
+GAP = Fraction(1, 4)
+"""Seconds between two files: the coders run up before their zero."""
+
 
 def lay_out(files: Sequence[Path], target: Path) -> list[float]:
     """Write files of one kind one behind the other: the seconds at which each begins."""
@@ -55,7 +58,7 @@ def lay_out(files: Sequence[Path], target: Path) -> list[float]:
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                     packet.stream = streams[packet.stream.type]
                     out.mux(packet)
-            position = end
+            position = end + GAP
     return starts
 
 

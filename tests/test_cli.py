@@ -213,3 +213,30 @@ def test_warnings_go_to_stderr_and_into_the_result(run, model, tmp_path):
     assert code == 0
     assert "damaged" in err
     assert json.loads((tmp_path / "a.json").read_text())["coverage"]["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--start", "soon"], "expected seconds or H:MM:SS, got 'soon'"),
+        (["--start", "1:00", "--end", "59"], "must lie behind --start"),
+        (["--end", "-3"], "expected seconds or H:MM:SS"),
+        (["--start", "3", "--features", "kept"], "are for whole files"),
+    ],
+)
+def test_parts_that_cannot_be_are_refused(run, tmp_path, options, complaint):
+    make_media(tmp_path / "clip.mp4", seconds=2)
+    code, _, err = run("localize", "clip.mp4", *options)
+    assert code == 2
+    assert complaint in " ".join(err.replace("│", " ").split())
+
+
+def test_a_part_is_localized(run, tmp_path):
+    make_media(tmp_path / "clip.mp4", seconds=8)
+    code, _, err = run("localize", "clip.mp4", "--start", "0:02", "--end", "6.5", "--threshold", "0")
+    assert code == 0, err
+    content = json.loads((tmp_path / "clip.json").read_text())
+    assert all(2 <= e["start"] < e["end"] <= 6.5 for e in content["events"])
+    code, _, err = run("localize", "clip.mp4", "--start", "1:00:00")
+    assert code == 3
+    assert "clip.mp4: ends at 8.0 s, before the start: choose an earlier one" in err

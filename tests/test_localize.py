@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from media_files import make_media, tone
+from media_files import grey, make_media, tone
 from safetensors.torch import save_file
 from tiny import INFO, LABELS, tiny_model
 
@@ -140,6 +140,19 @@ def test_a_result_is_written_whole_or_not_at_all(result, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         result.save(tmp_path / "a.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_of_a_file_is_localized_on_the_files_clock(localizer, tmp_path):
+    path = make_media(tmp_path / "a.mkv", seconds=40, picture=lambda t: grey(int(6 * t)))
+    part = localizer.localize(path, threshold=0.0, start=21.5, end=33.0)
+    assert len(part.events)
+    assert all(21.5 <= e.start < e.end <= 33.0 for e in part.events)
+    step = part.features.step_seconds
+    assert part.offset == pytest.approx(64 * step)  # a multiple of the coarsest level's step
+    assert part.times[0] == pytest.approx(part.offset + 0.48)
+    assert part.coverage.both == (pytest.approx(part.offset, abs=0.07), 33.0)
+    again = localizer.localize(path, threshold=0.0, start=part.offset, end=33.0)
+    np.testing.assert_array_equal(again.gates["audio"], part.gates["audio"])
 
 
 # Models on disk

@@ -18,6 +18,7 @@ from media_files import grey, make_media, tone
 
 from davel.errors import MediaError
 from davel.media import Coverage, Picture, Sound, open_media, probe
+from davel.tracks import Grid
 
 
 def read(path: Path, fps: float | None = 25, sample_rate: int | None = 16000, size=None):
@@ -408,6 +409,7 @@ def test_a_time_stamp_that_cannot_be_does_not_stretch_the_file(tmp_path):
     assert coverage.duration_seconds < 4
 
 
+NOISE_SOUND = np.random.default_rng(3).uniform(-0.5, 0.5, 12 * 16000).astype(np.float32)
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8)
 
 
@@ -463,3 +465,44 @@ def test_colours_may_be_read_as_old_tools_did(tmp_path):
             return next(iter(source.read(fps=25, sample_rate=None, colours=colours))).rgb[20, 20].astype(int)
 
     assert np.abs(red("declared") - red("bt601")).max() > 5
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize(("start", "end"), [(0.0, 3.0), (4.0, 7.0), (9.2, None)])
+def test_a_part_of_a_file_is_that_part_of_the_whole(tmp_path, suffix, start, end):
+    path = make_media(tmp_path / f"a.{suffix}", seconds=12, picture=lambda t: grey(int(20 * t)), samples=NOISE_SOUND)
+    with open_media(path) as source:
+        whole = list(source.read(fps=25, sample_rate=16000))
+    with open_media(path) as source:
+        part = list(source.read(fps=25, sample_rate=16000, start=start, end=end))
+        coverage = source.coverage
+    pictures, expected = ({p.index: p.rgb for p in items if isinstance(p, Picture)} for items in (part, whole))
+    wanted = [n for n in expected if round(25 * start) <= n < (25 * end if end else 1e9)]
+    assert sorted(pictures) == wanted
+    for n in wanted:
+        np.testing.assert_allclose(pictures[n].astype(int), expected[n].astype(int), atol=2)
+    sound, all_sound = (np.concatenate([s.samples for s in items if isinstance(s, Sound)]) for items in (part, whole))
+    first = next(s.first for s in part if isinstance(s, Sound))
+    assert first == round(16000 * start)
+    inner = slice(first + 2000, first + len(sound) - 2000)
+    np.testing.assert_allclose(sound[2000:-2000], all_sound[inner], atol=1e-3)
+    for span in (coverage.video, coverage.audio):
+        assert span[0] == pytest.approx(start, abs=0.07)
+        assert span[1] == pytest.approx(end or 12.0, abs=0.2)
+
+
+def test_a_start_behind_the_end_is_refused(tmp_path):
+    path = make_media(tmp_path / "a.mp4", seconds=2)
+    with open_media(path) as source, pytest.raises(MediaError, match=r"ends at 2\.\d s, before the start"):
+        list(source.read(fps=25, sample_rate=16000, start=9))
+
+
+def test_a_part_is_read_without_what_lies_far_before_or_behind_it(tmp_path, monkeypatch):
+    path = make_media(tmp_path / "a.mkv", seconds=60, picture=lambda t: NOISE[int(6 * t) % 60])
+    shown = []
+    real = Grid._show
+    monkeypatch.setattr(Grid, "_show", lambda self, frame: shown.append(frame) or real(self, frame))
+    with open_media(path) as source:
+        pictures = [item.index for item in source.read(fps=25, sample_rate=None, start=30, end=32)]
+    assert pictures == list(range(750, 800))
+    assert len(shown) < 500

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -55,12 +56,14 @@ class Result:
     model: str
     weights_sha256: str
     settings: dict[str, Any]
+    offset: float = 0.0
+    """Seconds, at which the first step begins."""
 
     @property
     def times(self) -> NDArray[np.float64]:
         """The centres of the gates' steps, in seconds: (T,)"""
         T = len(next(iter(self.gates.values()), ()))
-        return self.features.timing.seconds(np.arange(T, dtype=np.float64))
+        return self.offset + self.features.timing.seconds(np.arange(T, dtype=np.float64))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in the JSON format."""
@@ -84,7 +87,7 @@ class Result:
             ],
             "gates": {
                 "step_seconds": self.features.step_seconds,
-                "first_seconds": self.features.timing.window / 2 / self.features.fps,
+                "first_seconds": round(self.offset + self.features.timing.window / 2 / self.features.fps, 6),
                 **{modality: [round(float(x), 4) for x in gate] for modality, gate in self.gates.items()},
             },
         }
@@ -133,21 +136,26 @@ class Localizer:
         top_k: int | None = None,
         settings: DecodeSettings | None = None,
         kept: Path | None = None,
+        start: float = 0.0,
+        end: float | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Result:
         """The audio-visual events of a media file of any length, in memory that does not grow with it.
 
         `threshold` is the least score (by default the model's; `auto`: that of each class, fitted on validation
         videos), `top_k` the most events, `kept` a folder of features: those of the file that it has are used, others
-        are made and kept there; `progress` is told the seconds of media that are done. MediaError if the file cannot
-        be read as a whole.
+        are made and kept there. `start` and `end` are the seconds between which events are looked for (all times stay
+        those of the file); `progress` is told the seconds of media that are done. MediaError if the file cannot be read
+        as a whole.
         """
         path = Path(path)
         making = Settings(self.info.features, str(next(self.model.parameters()).device))
         choice = Choice(self._least(threshold), top_k, settings or DecodeSettings())
         if kept is not None:
             return self._localize(folder.kept(path, kept, path.stem, making), choice)
-        reading = read(path, making)
+        unit = making.spec.step_seconds * 2 ** (self.model.config.num_levels - 1)
+        offset = math.floor(start / unit + 1e-9) * unit  # windows fall as on the whole file
+        reading = read(path, making, offset, end)
 
         def steps() -> Iterator[tuple[Tensor, Tensor]]:
             for visual, audio in reading.steps():
@@ -158,7 +166,7 @@ class Localizer:
         seen = find_events(self.model, steps(), making.spec.timing, self.info.labels, choice.decode)
         assert reading.info is not None
         assert reading.coverage is not None
-        return self._result(seen, choice, reading.info, reading.coverage)
+        return self._result(seen, choice, reading.info, reading.coverage, offset, start, end)
 
     def localize_features(
         self,
@@ -177,8 +185,19 @@ class Localizer:
         seen = find_events(self.model, steps, features.spec.timing, self.info.labels, choice.decode)
         return self._result(seen, choice, features.info, features.coverage)
 
-    def _result(self, seen: Found, choice: Choice, info: MediaInfo, coverage: Coverage) -> Result:
-        found = seen.events.clipped(*coverage.both).above(choice.least)
+    def _result(
+        self,
+        seen: Found,
+        choice: Choice,
+        info: MediaInfo,
+        coverage: Coverage,
+        offset: float = 0.0,
+        start: float = 0.0,
+        end: float | None = None,
+    ) -> Result:
+        first, last = coverage.both
+        found = replace(seen.events, segments=seen.events.segments + offset)
+        found = found.clipped(max(first, start), last if end is None else min(last, end)).above(choice.least)
         return Result(
             info=info,
             events=found if choice.top_k is None else found[: choice.top_k],
@@ -189,6 +208,7 @@ class Localizer:
             model=self.info.name,
             weights_sha256=self.weights_sha256,
             settings={"threshold": choice.least, "top_k": choice.top_k, "decode": asdict(choice.decode)},
+            offset=offset,
         )
 
 
@@ -256,6 +276,9 @@ class Request:
     top_k: int | None = None
     kept: Path | None = None
     """A folder of features to use, and to keep others in."""
+    start: float = 0.0
+    end: float | None = None
+    """Seconds between which events are looked for."""
 
     @property
     def localizer(self) -> Localizer:
@@ -275,7 +298,13 @@ def answer(request: Request, progress: Callable[[float], None] | None = None) ->
     """The events of a file, or why there are none."""
     try:
         return request.localizer.localize(
-            request.path, threshold=request.threshold, top_k=request.top_k, kept=request.kept, progress=progress
+            request.path,
+            threshold=request.threshold,
+            top_k=request.top_k,
+            kept=request.kept,
+            start=request.start,
+            end=request.end,
+            progress=progress,
         )
     except MediaError as error:
         return Failure(request.path, str(error))

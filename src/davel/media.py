@@ -29,6 +29,10 @@ STILLS = frozenset({"image2", "tty", "bin", "xbin", "adf", "idf"})
 """Formats of pictures and text that FFmpeg would play as video."""
 
 
+RUN_UP_SECONDS = 1
+"""What is decoded before a start and behind an end, so that pictures and sound are whole there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class VideoTrack:
     codec: str
@@ -140,13 +144,16 @@ class Source:
         size: tuple[int, int] | None = None,
         colours: str = "declared",
         resampler: str = "soxr",
+        start: float = 0.0,
+        end: float | None = None,
     ) -> Generator[Picture | Sound]:
         """Pictures at every n / fps seconds and sound at `sample_rate`, in the file's order; None skips that track.
 
         Picture n is the last frame whose time, rounded to the grid, is not after n (FFmpeg's rule); before a video
         that starts late its first frame is shown. Sound that starts late follows silence. `size` is (height, width)
-        of the pictures, by default as displayed. `colours` and `resampler`: see `davel.tracks`. MediaError if a track
-        is missing or the file ends too early.
+        of the pictures, by default as displayed. `colours` and `resampler`: see `davel.tracks`. Only
+        what lies from `start` to `end` seconds is given, numbered as if all were. MediaError if a track is missing or
+        the file ends too early.
         """
         wanted: list[tuple[str, Any]] = []
         if fps is not None:
@@ -161,8 +168,23 @@ class Source:
                 )
         declared = self.info.duration_seconds
         clock = (self._origin, None if declared is None else 2 * declared + 60)
-        grid = Grid(self._video, *clock, Fraction(fps), size, colours) if fps is not None else None
-        sound = Mono(self._audio, *clock, sample_rate, resampler) if sample_rate is not None else None
+        begin = Fraction(start)
+        grid = Grid(self._video, *clock, Fraction(fps), size, colours, begin) if fps is not None else None
+        sound = Mono(self._audio, *clock, sample_rate, resampler, begin) if sample_rate is not None else None
+        tracks = [track for track in (grid, sound) if track is not None]
+        if start > 0:
+            self._seek(start, [stream for _, stream in wanted])
+
+        def within(items: Iterator[Picture] | Iterator[Sound]) -> Iterator[Picture | Sound]:
+            for item in items:
+                if end is None:
+                    yield item
+                elif isinstance(item, Picture):
+                    if item.index < round(end * (fps or 0)):
+                        yield item
+                elif item.first < (last := round(end * (sample_rate or 0))):
+                    yield Sound(item.first, item.samples[: last - item.first])
+
         damaged = 0
         for packet in self._packets([stream for _, stream in wanted]):
             track: Grid | Mono | None = grid if packet.stream is self._video else sound
@@ -180,10 +202,11 @@ class Source:
             damaged += packet.is_corrupt
             track.damaged |= packet.is_corrupt
             for frame in frames:
-                yield from track.push(frame)
-        for track in (grid, sound):
-            if track is not None:
-                yield from track.finish()
+                yield from within(track.push(frame))
+            if end is not None and all(t.end > end + RUN_UP_SECONDS for t in tracks):
+                break
+        for track in tracks:
+            yield from within(track.finish())
         gaps = [f"{a:.2f}-{b:.2f} s of {t.stream.type}" for t in (grid, sound) if t for a, b in t.gaps]
         if gaps:
             more = f" and {len(gaps) - 5} more" if len(gaps) > 5 else ""
@@ -192,7 +215,35 @@ class Source:
             self._warnings.append(
                 f"{damaged} damaged packets, what they held is missing: compare with the original file"
             )
-        self._coverage = self._close_coverage(grid, sound)
+        self._coverage = self._close_coverage(grid, sound, start, end)
+
+    def _seek(self, start: float, streams: list[Any]) -> None:
+        """Go on from before `start`, from where all streams can be decoded; if need be, from the beginning."""
+        declared = self.info.duration_seconds
+        if declared is not None and start >= declared:
+            raise MediaError(f"{self._name}: ends at {declared:.1f} s, before the start: choose an earlier one")
+        target = int((max(Fraction(start) - RUN_UP_SECONDS, Fraction(0)) + self._origin) * 1_000_000)
+        try:
+            if self._lands_before(start, target, {stream.index for stream in streams}):
+                self._container.seek(target, backward=True)
+        except av.error.FFmpegError as error:
+            raise MediaError(
+                f"{self._name}: cannot go to {start:.1f} s in it ({_reason(error)}): leave out the start, or convert it"
+            ) from error
+
+    def _lands_before(self, start: float, target: int, missing: set[int]) -> bool:
+        """Whether all tracks go on from before `start` if `target` microseconds are sought; not in every file they do."""
+        with self.path.open("rb") as file, av.open(file, mode="r", metadata_errors="replace") as container:
+            container.seek(target, backward=True)
+            for packet in container.demux(*sorted(missing)):
+                if packet.pts is None or not packet.is_keyframe or packet.stream.index not in missing:
+                    continue
+                if packet.pts * packet.time_base - self._origin > start:
+                    return False
+                missing.discard(packet.stream.index)
+                if not missing:
+                    return True
+        return False
 
     def _open(self) -> tuple[Any, Any]:
         try:
@@ -262,18 +313,22 @@ class Source:
                 return
             yield packet
 
-    def _close_coverage(self, grid: Grid | None, sound: Mono | None) -> Coverage:
+    def _close_coverage(self, grid: Grid | None, sound: Mono | None, start: float, end: float | None) -> Coverage:
         spans: dict[str, tuple[float, float] | None] = {"video": None, "audio": None}
         for kind, track in (("video", grid), ("audio", sound)):
             if track is None:
                 continue
             if track.start is None:
                 raise MediaError(f"{self._name}: nothing of its {kind} track can be decoded: convert it again")
-            spans[kind] = (max(float(track.start), 0.0), float(track.end))
-            self._check_length(track.stream, float(track.end))
+            last = float(track.end)
+            if end is not None and last > end:
+                spans[kind] = (max(float(track.start), 0.0), end)
+                continue
+            spans[kind] = (max(float(track.start), 0.0), last)
+            self._check_length(track.stream, last)
         ends = [span[1] for span in spans.values() if span]
         declared = self.info.duration_seconds
-        if grid and sound and declared:
+        if grid and sound and declared and (end is None or end > declared):
             self._check_end(max(ends), declared, "file", slack=1.0)
         return Coverage(
             duration_seconds=max(ends),

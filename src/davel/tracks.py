@@ -53,6 +53,8 @@ class Track:
     origin: Fraction
     limit: float | None
     """Seconds; a time stamp beyond is damaged."""
+    begin: Fraction = Fraction(0)
+    """Seconds; what lies before is left out."""
     start: Fraction | None = None
     """Seconds, of the first frame."""
     end: Fraction = Fraction(0)
@@ -63,7 +65,9 @@ class Track:
 
     def miss(self, start: Fraction, end: Fraction) -> None:
         """Nothing, or nothing to be trusted, is there from `start` to `end`."""
-        first, last = round(float(start), 6), round(float(end), 6)
+        if end <= self.begin:
+            return
+        first, last = round(float(max(start, self.begin)), 6), round(float(end), 6)
         if self.gaps and first <= self.gaps[-1][1]:
             first = self.gaps.pop()[0]
         self.gaps.append((first, last))
@@ -87,15 +91,16 @@ class Grid(Track):
         fps: Fraction,
         size: tuple[int, int] | None,
         colours: str = "declared",
+        begin: Fraction = Fraction(0),
     ) -> None:
-        super().__init__(stream, origin, limit)
+        super().__init__(stream, origin, limit, begin)
         stream.thread_type = "AUTO"
         self.colours = colours
         self.lasts_until = Fraction(0)
         """How long the frame may stand there, if it is slow."""
         self.fps = fps
         self.size = size
-        self.next = 0
+        self.next = _round(begin * fps)
         self.frame: Any = None
         self.rgb: NDArray[np.uint8] | None = None
         self.reformatter = VideoReformatter()
@@ -125,7 +130,7 @@ class Grid(Track):
         if frame.is_corrupt:
             self.miss(time, time + length)
         self.damaged = False
-        self.start = time if self.start is None else self.start
+        self.start = max(time, self.begin) if self.start is None else self.start
         self.frame, self.rgb = frame, None
         self.end = max(self.end, time + length)
         self.lasts_until = time + max(length, mean)
@@ -194,16 +199,24 @@ class Mono(Track):
     """Frames of sound at any times in, samples without gaps at one rate out."""
 
     def __init__(
-        self, stream: Any, origin: Fraction, limit: float | None, sample_rate: int, resampler: str = "soxr"
+        self,
+        stream: Any,
+        origin: Fraction,
+        limit: float | None,
+        sample_rate: int,
+        resampler: str = "soxr",
+        begin: Fraction = Fraction(0),
     ) -> None:
-        super().__init__(stream, origin, limit)
+        super().__init__(stream, origin, limit, begin)
         self.kind = resampler
         self.out_rate = sample_rate
         self.in_rate = 0
         self.resampler: Any = None
         self.position = 0
         """Samples taken in at `in_rate`, since time zero."""
-        self.written = 0
+        self.begun = False
+        """Whether any sample was taken in."""
+        self.written = _round(begin * sample_rate)
         self.waiting: list[NDArray[np.float32]] = []
 
     def push(self, frame: Any) -> Iterator[Sound]:
@@ -213,7 +226,9 @@ class Mono(Track):
         time = self.time_of(frame)
         gap = _round(time * self.in_rate) - self.position
         if self.start is None:
-            self.start = max(time, Fraction(0))
+            self.start = max(time, self.begin)
+        if not self.begun:
+            pass  # what lies before the beginning is cut off to the sample
         elif abs(gap) <= JITTER_SECONDS * self.in_rate:
             gap = 0
         elif gap > 0:
@@ -222,7 +237,9 @@ class Mono(Track):
             part = min(gap, self.in_rate)
             yield from self._take(np.zeros(part, np.float32))
             gap -= part
-        yield from self._take(samples[-gap:] if gap else samples)
+        kept = samples[-gap:] if gap else samples
+        self.begun |= len(kept) > 0
+        yield from self._take(kept)
         self.end = Fraction(self.position, self.in_rate)
 
     def finish(self) -> Iterator[Sound]:
@@ -231,7 +248,8 @@ class Mono(Track):
 
     def _restart(self, rate: int) -> Iterator[Sound]:
         yield from self.finish()
-        self.position = _round(Fraction(self.position * rate, self.in_rate)) if self.in_rate else 0
+        before = Fraction(self.position, self.in_rate) if self.in_rate else self.begin
+        self.position = _round(before * rate)
         self.in_rate = rate
         if self.kind == "soxr":
             self.resampler = soxr.ResampleStream(rate, self.out_rate, 1, dtype="float32")

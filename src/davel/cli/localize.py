@@ -30,6 +30,8 @@ def localize(
     plot: bool = typer.Option(False, "--plot", help="Also draw each result as a PNG."),
     annotations: Path | None = typer.Option(None, help="True events to draw, in UnAV-100's schema (with --plot)."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
+    start: str = typer.Option("0", help="Look for events from here on: seconds, or H:MM:SS."),
+    end: str | None = typer.Option(None, help="And up to here."),
     features: Path | None = typer.Option(
         None, help="Folder that `davel extract` wrote: its features are used, others are made and kept there."
     ),
@@ -61,6 +63,11 @@ def localize(
 
         require_matplotlib()
     least = _threshold(threshold)
+    first, last = _seconds(start, "--start"), None if end is None else _seconds(end, "--end")
+    if last is not None and last <= first:
+        raise typer.BadParameter(f"must lie behind --start, got {end}", param_hint="--end")
+    if features and (first or last):
+        raise typer.BadParameter("are for whole files: leave one out", param_hint="--features and --start, --end")
     truth = _truth(annotations)
     files = expand(inputs)
     folder = Path("." if to_stdout else output)
@@ -70,7 +77,7 @@ def localize(
         if len(same) > 1 and not to_stdout:
             both = " and ".join(printable(path) for path in same[:2])
             raise typer.BadParameter(f"{both} would both be written to {printable(target)}.*: use two runs, two -o")
-    requests = [Request(path, model, device, colours, resampler, least, top_k, features) for path in files]
+    requests = [Request(path, model, device, colours, resampler, least, top_k, features, first, last) for path in files]
     cluster = cluster_of(ray, ray_cpus, ray_gpus)
     if cluster is None:
         _ = requests[0].localizer  # what is wrong with the model is told before anything is read
@@ -121,6 +128,17 @@ def _threshold(text: str | None) -> float | Literal["auto"] | None:
     if not 0 <= value <= 1:
         raise typer.BadParameter(f"expected a score from 0 to 1, or auto, got {text!r}", param_hint="--threshold")
     return value
+
+
+def _seconds(text: str, option: str) -> float:
+    """Of `90`, `1:30` or `0:01:30`."""
+    try:
+        parts = [float(part) for part in text.split(":")]
+        if len(parts) > 3 or min(parts) < 0:
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(f"expected seconds or H:MM:SS, got {text!r}", param_hint=option) from None
+    return sum(part * factor for part, factor in zip(reversed(parts), (1, 60, 3600), strict=False))
 
 
 def events_table(result: Result) -> Table:

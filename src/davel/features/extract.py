@@ -151,8 +151,9 @@ class Extractor:
 class Reading:
     """A file as its features are made, in one pass. Memory: what one track is ahead of the other."""
 
-    def __init__(self, extractor: Extractor, path: Path) -> None:
-        self.extractor, self.path = extractor, path
+    def __init__(self, extractor: Extractor, path: Path, start: float = 0.0, end: float | None = None) -> None:
+        """`start` should be a multiple of a step's length: the steps are those of the whole file from there on."""
+        self.extractor, self.path, self.start, self.end = extractor, path, start, end
         self.seconds = 0.0
         """Of media that have been read."""
         self.info: MediaInfo | None = None
@@ -177,6 +178,8 @@ class Reading:
                 size=None if make.networks else light.FRAME_SIZE,
                 colours=spec.colours,
                 resampler=spec.resampler,
+                start=self.start,
+                end=self.end,
             )
             visual, audio = make.streams()
             with closing(ahead(items, PICTURES_AHEAD) if make.networks else items) as items:
@@ -265,9 +268,9 @@ def extract(path: Path, settings: Settings | str = "light") -> Features:
     )
 
 
-def read(path: Path, settings: Settings | str = "light") -> Reading:
-    """A file whose features are made as one iterates over its steps."""
-    return Reading(extractor(Settings.named(settings) if isinstance(settings, str) else settings), path)
+def read(path: Path, settings: Settings | str = "light", start: float = 0.0, end: float | None = None) -> Reading:
+    """A file, or what of it lies from `start` to `end` seconds; features are made as one iterates over its steps."""
+    return Reading(extractor(Settings.named(settings) if isinstance(settings, str) else settings), path, start, end)
 
 
 def shortest(path: Path, lengths: dict[str, int], spec: FeatureSpec, coverage: Coverage) -> int:
