@@ -232,7 +232,7 @@ class Source:
             ) from error
 
     def _lands_before(self, start: float, target: int, missing: set[int]) -> bool:
-        """Whether all tracks go on from before `start` if `target` microseconds are sought; not in every file they do."""
+        """Whether all tracks go on from before `start` if `target` microseconds are sought, as not in every file."""
         with self.path.open("rb") as file, av.open(file, mode="r", metadata_errors="replace") as container:
             container.seek(target, backward=True)
             for packet in container.demux(*sorted(missing)):
