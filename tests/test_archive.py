@@ -160,6 +160,13 @@ def test_a_manifest_that_was_cut_off_is_still_read(tmp_path):
     assert read_manifest(tmp_path / "none") == {}
 
 
+def test_a_line_that_was_cut_off_does_not_take_the_next_with_it(clip, networks, run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.jsonl").write_text('{"id": "b", "sta')
+    assert run("extract", clip, "-o", "out")[0] == 0
+    assert list(read_manifest(tmp_path / "out")) == ["clip"]
+
+
 def test_two_files_of_one_name_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"would both be written to a_\*\.npy: use two folders"):
         plan([tmp_path / "x" / "a.mp4", tmp_path / "y" / "a.mkv"], tmp_path, Settings.named("light"))

@@ -155,6 +155,11 @@ def test_a_part_of_a_file_is_localized_on_the_files_clock(localizer, tmp_path):
     np.testing.assert_array_equal(again.gates["audio"], part.gates["audio"])
 
 
+def test_a_part_is_not_looked_for_among_kept_features(localizer, clip, tmp_path):
+    with pytest.raises(ConfigError, match="kept features are those of whole files"):
+        localizer.localize(clip, kept=tmp_path, start=1.0)
+
+
 # Models on disk
 
 

@@ -151,6 +151,8 @@ class Localizer:
         path = Path(path)
         making = Settings(self.info.features, str(next(self.model.parameters()).device))
         choice = Choice(self._least(threshold), top_k, settings or DecodeSettings())
+        if kept is not None and (start or end is not None):
+            raise ConfigError("kept features are those of whole files: leave out the start and the end, or the folder")
         if kept is not None:
             return self._localize(folder.kept(path, kept, path.stem, making), choice)
         unit = making.spec.step_seconds * 2 ** (self.model.config.num_levels - 1)
@@ -164,9 +166,7 @@ class Localizer:
                     progress(reading.seconds)
 
         seen = find_events(self.model, steps(), making.spec.timing, self.info.labels, choice.decode)
-        assert reading.info is not None
-        assert reading.coverage is not None
-        return self._result(seen, choice, reading.info, reading.coverage, offset, start, end)
+        return self._result(seen, choice, *reading.facts, offset, start, end)
 
     def localize_features(
         self,

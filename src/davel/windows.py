@@ -2,7 +2,7 @@
 
 A window begins at every step of the coarsest level, so that the points of all levels coincide, and each point is taken
 from the window in which it lies nearest to the middle, wherever in the video that is. Memory does not grow with the
-video: two windows of steps are kept.
+video: one window of steps is kept, and what comes at a time.
 
 Shapes: T steps of the whole video, C classes, n steps that come at a time.
 """
@@ -45,12 +45,10 @@ class Windows:
         self.unit = 2 ** (self.num_levels - 1)
         self.visual: Tensor | None = None
         self.audio: Tensor | None = None
-        self.first = 0
-        """The number of the first step that is kept."""
         self.T = 0
         """The steps that have come."""
         self.start = 0
-        """Of the next window."""
+        """Of the next window, and the first step that is kept."""
         self.last: tuple[int, int, Outputs] | None = None
         """Start and end of the window before, and its outputs."""
         self.seam = 0.0
@@ -63,10 +61,8 @@ class Windows:
         self.T += len(visual)
         while self.T > self.start + self.length:  # what lies beyond it will be seen by another window
             yield from self._run(self.start)
-            kept = self.start + self.unit
-            self.visual, self.audio = self.visual[kept - self.first :], self.audio[kept - self.first :]
-            self.first = kept
-            self.start = kept
+            self.visual, self.audio = self.visual[self.unit :], self.audio[self.unit :]
+            self.start += self.unit
 
     def finish(self) -> Iterator[Stretch]:
         """The last window reaches the end of the video, and the last stretch, too."""
@@ -82,7 +78,7 @@ class Windows:
         if self.last is not None:
             yield self._stretch((start + self.last[1]) / 2)  # the middle of the overlap
         device = next(self.model.parameters()).device
-        part = slice(start - self.first, start - self.first + self.length)
+        part = slice(start - self.start, start - self.start + self.length)
         v, a = self.visual[None, part].to(device), self.audio[None, part].to(device)
         outputs = self.model(v, a, torch.ones(v.shape[:2], dtype=torch.bool, device=device))
         self.last = (start, start + v.shape[1], outputs)

@@ -17,13 +17,13 @@ LIBRARIES = ("torch", "numpy", "av", "soxr", "safetensors", "pydantic", "typer",
 
 def doctor() -> None:
     """Print versions, devices, the cache, weights and extras, and what to do about what is missing."""
-    import av
     import torch
+    from av import library_versions
 
     from davel import __version__, pretrained
     from davel.weights import BUILTIN
 
-    ffmpeg = ", ".join(f"{name} {'.'.join(map(str, v))}" for name, v in sorted(av.library_versions.items()))
+    ffmpeg = ", ".join(f"{name} {'.'.join(map(str, v))}" for name, v in sorted(library_versions.items()))
     home = pretrained.home()
     threads = f"{os.cpu_count()} CPUs, {torch.get_num_threads()} threads"
     devices = [threads, *(torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count()))]
@@ -44,13 +44,12 @@ def doctor() -> None:
     for row in facts:
         table.add_row(*row)
     console.results().print(table, markup=False)
-    advice = [f"weights {name}: `davel weights fetch {name}`, for the published features" for name in missing]
-    advice += [
-        f"{module}: pip install 'davel[{extra}]'" for module, extra in EXTRAS.items() if not util.find_spec(module)
-    ]
-    if not os.access(home if home.exists() else home.parent, os.W_OK) and home.exists():
-        advice.append(f"{printable(home)} cannot be written: set DAVEL_HOME to a folder that can")
+    advice = [f"missing: weights {name}: `davel weights fetch {name}`, for the published features" for name in missing]
+    absent = [(module, extra) for module, extra in EXTRAS.items() if not util.find_spec(module)]
+    advice += [f"missing: {module}: pip install 'davel[{extra}]'" for module, extra in absent]
+    if home.exists() and not os.access(home, os.W_OK):
+        advice.append(f"{printable(home)}: cannot be written: set DAVEL_HOME to a folder that can")
     for line in advice:
-        console.results().print(f"missing: {line}", markup=False)
+        console.results().print(line, markup=False)
     if not advice:
         console.results().print("nothing is missing")

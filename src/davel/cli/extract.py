@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from davel.cli import console
+from davel.cli.cluster import CPUS_HELP, GPUS_HELP, RAY_HELP, cluster_of
 from davel.errors import printable
 
 if TYPE_CHECKING:
     from davel.features.archive import Outcome
-    from davel.workers import Cluster
 
 LONG_SECONDS = 60
 """Of media; before a longer run with networks one is told how long it takes."""
-RAY_HELP = "Work on a Ray cluster: auto, local, or its address."
-CPUS_HELP = "CPUs that one task takes (with --ray)."
-GPUS_HELP = "GPUs that one task takes (with --ray)."
 
 
 def extract(
@@ -102,16 +99,3 @@ def tell(outcome: Outcome) -> None:
     if len(set(lengths.values())) > 1:
         each = ", ".join(f"{stream} {length}" for stream, length in lengths.items())
         console.complain(f"davel: {name}: the streams have unequal lengths ({each}), cut to {written.num_steps} steps")
-
-
-def cluster_of(address: str | None, cpus: float, gpus: float) -> Cluster | None:
-    """What `--ray`, `--ray-cpus` and `--ray-gpus` say."""
-    from davel.workers import Cluster
-
-    if address is None:
-        if cpus != 1 or gpus:
-            raise typer.BadParameter("are for --ray", param_hint="--ray-cpus, --ray-gpus")
-        return None
-    if not cpus and not gpus:
-        raise typer.BadParameter("a task takes some of either", param_hint="--ray-cpus, --ray-gpus")
-    return Cluster(address, cpus, gpus)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from davel.cli import console
-from davel.cli.extract import CPUS_HELP, GPUS_HELP, RAY_HELP, cluster_of
+from davel.cli.cluster import CPUS_HELP, GPUS_HELP, RAY_HELP, cluster_of
 from davel.errors import printable
 
 if TYPE_CHECKING:

@@ -19,8 +19,6 @@ from davel.events import EventList
 from davel.features.spec import Timing
 from davel.models.network import Outputs
 
-LEVELS_AT_MOST = 6
-
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeSettings:
@@ -94,6 +92,7 @@ class StretchDecoder:
         """`length` is that of a window in steps: so much of a video may have `max_events` of its own."""
         self.timing, self.labels, self.length = Timing(*timing), tuple(labels), length
         self.settings = settings or DecodeSettings()
+        self.num_levels = 0
         self.open: list[Candidates] = []
         """Of each stretch that is still looked at."""
         self.known = 0
@@ -109,6 +108,7 @@ class StretchDecoder:
             for level, (logits, offsets, first) in enumerate(zip(outputs.logits, outputs.offsets, firsts, strict=True))
         ]
         segments, scores, classes = (torch.cat(part).cpu().numpy() for part in zip(*levels, strict=True))
+        self.num_levels = len(levels)
         self.known = firsts[0] + outputs.logits[0].shape[1]
         self.open.append(Candidates(firsts[0], self.known, segments, scores, classes))
         before, block = len(self.found), max(self.length // 2, 1)
@@ -135,7 +135,7 @@ class StretchDecoder:
         scores = np.concatenate([c.scores for c in around])
         classes = np.concatenate([c.classes for c in around])
         lengths = math.ceil((around[-1].end - around[0].start) / self.length)
-        best = np.argsort(-scores, kind="stable")[: LEVELS_AT_MOST * self.settings.max_candidates * lengths]
+        best = np.argsort(-scores, kind="stable")[: self.num_levels * self.settings.max_candidates * lengths]
         nms_settings = replace(self.settings.nms, max_events=self.settings.nms.max_events * lengths)
         segments, scores, classes = nms(segments[best], scores[best], classes[best], nms_settings)
         middle = segments.mean(1)

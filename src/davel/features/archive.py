@@ -17,7 +17,7 @@ from typing import Any, Literal
 from davel.errors import ConfigError, DavelError, MediaError, printable
 from davel.features import folder as files
 from davel.features import store
-from davel.features.extract import Settings, extractor
+from davel.features.extract import Reading, Settings, extractor
 from davel.media import probe
 from davel.workers import Cluster, WorkerLost, each
 
@@ -129,11 +129,10 @@ def extract_files(
 def run_job(job: Job, progress: Callable[[float], None] | None = None) -> Outcome:
     """Extract one file's features. ConfigError or MissingError if no file could be done."""
     started = time.monotonic()
-    facts: dict[str, Any] = {"job": job}
     try:
-        facts["written"] = files.write(job.path, job.folder, job.key, job.settings, progress)
+        written = files.write(job.path, job.folder, job.key, job.settings, progress)
     except MediaError as error:
-        return Outcome(**facts, status="failed", error=str(error), seconds=time.monotonic() - started)
+        return Outcome(job=job, status="failed", error=str(error), seconds=time.monotonic() - started)
     except DavelError:
         raise
     except OSError as error:
@@ -141,8 +140,8 @@ def run_job(job: Job, progress: Callable[[float], None] | None = None) -> Outcom
         raise ConfigError(f"{target}: cannot write: {error.strerror}: make room or name another folder") from error
     except Exception as error:  # one file that nobody foresaw must not end a week's run
         reason = f"{printable(job.path)}: unexpected {type(error).__name__}: {printable(error)}"
-        return Outcome(**facts, status="failed", error=reason, seconds=time.monotonic() - started)
-    return Outcome(**facts, status="done", seconds=time.monotonic() - started)
+        return Outcome(job=job, status="failed", error=reason, seconds=time.monotonic() - started)
+    return Outcome(job=job, status="done", seconds=time.monotonic() - started, written=written)
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
@@ -163,8 +162,12 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _append(folder: Path, outcome: Outcome) -> None:
     try:
-        with (folder / MANIFEST).open("a", encoding="utf-8") as manifest:
-            manifest.write(outcome.line())
+        with (folder / MANIFEST).open("ab+") as manifest:
+            if manifest.tell():
+                manifest.seek(-1, os.SEEK_END)
+                if manifest.read(1) != b"\n":  # a line that was cut off must not take this one with it
+                    manifest.write(b"\n")
+            manifest.write(outcome.line().encode())
             manifest.flush()
             os.fsync(manifest.fileno())
     except OSError as error:
@@ -183,10 +186,6 @@ class Estimate:
         return f"{clock(self.media_seconds)} of media: about {clock(self.work_seconds)} of work ({rate:.2g} s a second)"
 
 
-class _Enough(Exception):
-    pass
-
-
 def estimate(jobs: Iterable[Job], least_seconds: float = 0) -> Estimate | None:
     """From the first steps of the first file that has some, on this machine; None if there is little to do.
 
@@ -202,19 +201,16 @@ def estimate(jobs: Iterable[Job], least_seconds: float = 0) -> Estimate | None:
     if media < least_seconds:
         return None
     for job in jobs:
-        marks: list[tuple[float, float]] = []
-
-        def mark(seconds: float, marks: list[tuple[float, float]] = marks) -> None:
-            if not marks or seconds > marks[-1][0]:
-                marks.append((seconds, time.monotonic()))
-            if len(marks) == 2:
-                raise _Enough
-
+        reading, first = Reading(extractor(job.settings), job.path), None
         try:
-            extractor(job.settings).run(job.path, lambda name, steps: None, mark)
-        except _Enough:
-            (first, began), (second, ended) = marks
-            return Estimate(media, media * (ended - began) / (second - first))
+            with closing(reading.rows()) as rows:
+                for stream, _ in rows:
+                    if stream not in job.settings.layout.visual:
+                        continue
+                    now = reading.seconds, time.monotonic()
+                    if first and now[0] > first[0]:
+                        return Estimate(media, media * (now[1] - first[1]) / (now[0] - first[0]))
+                    first = first or now
         except MediaError:
             continue
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -128,25 +128,6 @@ class Extractor:
         assert self.spec.flow_updates is not None
         return TwoStream(self.networks, self.spec.flow_updates), Sound(self.networks)
 
-    def run(
-        self,
-        path: Path,
-        sink: Callable[[str, NDArray[np.float32]], None],
-        progress: Callable[[float], None] | None = None,
-    ) -> tuple[MediaInfo, Coverage]:
-        """Give the steps of each stream to `sink`, in order, as they are ready; `progress` is told seconds of media.
-
-        MediaError if the file cannot be read as a whole or lacks a track.
-        """
-        reading = Reading(self, path)
-        for name, steps in reading.rows():
-            sink(name, steps)
-            if progress and name in self.layout.visual:
-                progress(reading.seconds)
-        assert reading.info is not None
-        assert reading.coverage is not None
-        return reading.info, reading.coverage
-
 
 class Reading:
     """A file as its features are made, in one pass. Memory: what one track is ahead of the other."""
@@ -156,11 +137,16 @@ class Reading:
         self.extractor, self.path, self.start, self.end = extractor, path, start, end
         self.seconds = 0.0
         """Of media that have been read."""
-        self.info: MediaInfo | None = None
-        self.coverage: Coverage | None = None
-        """Both are known at the end."""
+        self._facts: tuple[MediaInfo, Coverage] | None = None
         self.lengths = dict.fromkeys(extractor.layout.streams, 0)
         """The steps of each stream so far."""
+
+    @property
+    def facts(self) -> tuple[MediaInfo, Coverage]:
+        """What the file is, and what of it was decoded; known when all steps were made."""
+        if self._facts is None:
+            raise RuntimeError("what was decoded is known once all steps were made")
+        return self._facts
 
     def rows(self) -> Generator[tuple[str, NDArray[np.float32]]]:
         """A stream's name and its next steps (n, D). MediaError if the file cannot be read as a whole."""
@@ -191,7 +177,21 @@ class Reading:
                         yield from self._counted(audio.push(item.samples))
             for stream in (visual, audio):
                 yield from self._counted(stream.finish())
-            self.info, self.coverage = source.info, source.coverage
+            self._facts = source.info, source.coverage
+
+    def num_steps(self) -> int:
+        """The steps that all streams have, when all were made. MediaError if there is none."""
+        T, spec, (_, coverage) = min(self.lengths.values()), self.extractor.spec, self.facts
+        if T == 0:
+            least = (spec.window + 1) / spec.fps
+            tracks = ", ".join(
+                f"{name} ends at {span[1]:.2f} s"
+                for name, span in (("video", coverage.video), ("audio", coverage.audio))
+                if span
+            )
+            name = printable(self.path)
+            raise MediaError(f"{name}: is shorter than one step of {least:.2f} s ({tracks}): give a longer file")
+        return T
 
     def _counted(self, rows: Rows) -> Rows:
         for name, steps in rows:
@@ -213,8 +213,7 @@ class Reading:
                 )
                 waiting = {stream: rest[n:] for stream, rest in waiting.items()}
                 yield visual, audio
-        assert self.coverage is not None
-        shortest(self.path, self.lengths, self.extractor.spec, self.coverage)
+        self.num_steps()
 
 
 class _Light:
@@ -261,30 +260,13 @@ def extract(path: Path, settings: Settings | str = "light") -> Features:
     spec = reading.extractor.spec
     parts = [(np.zeros((0, spec.visual_dim), np.float32), np.zeros((0, spec.audio_dim), np.float32)), *reading.steps()]
     visual, audio = (np.concatenate(part) for part in zip(*parts, strict=True))
-    assert reading.info is not None
-    assert reading.coverage is not None
-    return Features(
-        visual=visual, audio=audio, spec=spec, info=reading.info, coverage=reading.coverage, lengths=reading.lengths
-    )
+    info, coverage = reading.facts
+    return Features(visual=visual, audio=audio, spec=spec, info=info, coverage=coverage, lengths=reading.lengths)
 
 
 def read(path: Path, settings: Settings | str = "light", start: float = 0.0, end: float | None = None) -> Reading:
     """A file, or what of it lies from `start` to `end` seconds; features are made as one iterates over its steps."""
     return Reading(extractor(Settings.named(settings) if isinstance(settings, str) else settings), path, start, end)
-
-
-def shortest(path: Path, lengths: dict[str, int], spec: FeatureSpec, coverage: Coverage) -> int:
-    """The steps that all streams have. MediaError if there is none."""
-    T = min(lengths.values())
-    if T == 0:
-        least = (spec.window + 1) / spec.fps
-        tracks = ", ".join(
-            f"{name} ends at {span[1]:.2f} s"
-            for name, span in (("video", coverage.video), ("audio", coverage.audio))
-            if span
-        )
-        raise MediaError(f"{printable(path)}: is shorter than one step of {least:.2f} s ({tracks}): give a longer file")
-    return T
 
 
 def ahead(items: Iterable[T], depth: int) -> Generator[T]:

@@ -19,33 +19,34 @@ from numpy.typing import NDArray
 from davel import pretrained
 from davel.errors import ConfigError, MediaError, printable
 from davel.features import store
-from davel.features.extract import Features, Settings, extractor, shortest
+from davel.features.extract import Features, Reading, Settings, extractor
 from davel.features.spec import FeatureSpec
 from davel.files import read_json, replacing
 from davel.media import Coverage
 
-HEADER_BYTES = 128
 
-
-class Rows:
+class NpyFile:
     """A `.npy` file (T, D) of float32 that grows; `close` cuts it to its final length."""
 
     def __init__(self, path: Path, channels: int) -> None:
-        self.path, self.channels, self.length = path, channels, 0
+        self.channels = channels
         self.file = path.open("wb+")
-        self.file.write(bytes(HEADER_BYTES))
+        self._write_header(0)
+        self.header_bytes = self.file.tell()
 
     def append(self, rows: NDArray[np.float32]) -> None:
         self.file.write(np.ascontiguousarray(rows, np.float32).data)
-        self.length += len(rows)
 
     def close(self, length: int) -> None:
-        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({length}, {self.channels}), }}"
         with self.file as file:
-            file.truncate(HEADER_BYTES + 4 * length * self.channels)
+            file.truncate(self.header_bytes + 4 * length * self.channels)
             file.seek(0)
-            size = HEADER_BYTES - 10  # behind the magic string, the version and this size
-            file.write(b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little") + f"{header:<{size - 1}}\n".encode())
+            self._write_header(length)
+            assert file.tell() == self.header_bytes, "numpy leaves room for a first axis of any length"
+
+    def _write_header(self, length: int) -> None:
+        facts = {"descr": "<f4", "fortran_order": False, "shape": (length, self.channels)}
+        np.lib.format.write_array_header_1_0(self.file, facts)
 
 
 @dataclass(frozen=True)
@@ -90,34 +91,37 @@ def write(
         for leftover in folder.glob(f".{glob.escape(kept.name)}.*.tmp"):  # of a run that was killed
             leftover.unlink(missing_ok=True)
     with ExitStack() as files:
-        rows = {
-            name: files.enter_context(_rows(make.layout.path(folder, key, name), channels))
+        arrays = {
+            name: files.enter_context(_npy_file(make.layout.path(folder, key, name), channels))
             for name, channels in make.layout.streams.items()
         }
-        info, coverage = make.run(path, lambda name, steps: rows[name].append(steps), progress)
-        lengths = {name: stream.length for name, stream in rows.items()}
-        T = shortest(path, lengths, make.spec, coverage)
-        facts = store.describe(make.spec, info, coverage, lengths, source) | {
+        reading = Reading(make, path)
+        for name, steps in reading.rows():
+            arrays[name].append(steps)
+            if progress:
+                progress(reading.seconds)
+        T, (info, coverage) = reading.num_steps(), reading.facts
+        facts = store.describe(make.spec, info, coverage, reading.lengths, source) | {
             "num_steps": T,
             "sha256": digest,
             "made_with": made_with(settings),
         }
-        for stream in rows.values():
-            stream.close(T)
+        for array in arrays.values():
+            array.close(T)
         described.unlink(missing_ok=True)
     with replacing(described) as temporary:
         temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    return Written(T, lengths, coverage, source, digest)
+    return Written(T, reading.lengths, coverage, source, digest)
 
 
 @contextmanager
-def _rows(path: Path, channels: int) -> Iterator[Rows]:
+def _npy_file(path: Path, channels: int) -> Iterator[NpyFile]:
     with replacing(path) as temporary:
-        rows = Rows(temporary, channels)
+        array = NpyFile(temporary, channels)
         try:
-            yield rows
+            yield array
         finally:
-            rows.file.close()
+            array.file.close()
 
 
 def read_sidecar(folder: Path, key: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from davel.errors import ConfigError, printable
 from davel.files import replacing
-from davel.formats import eaf, edl, json_file, objects, subtitles, tables
+from davel.formats import eaf, edl, objects, subtitles, tables
 from davel.formats.document import Format, Video
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def writer(name: str) -> Callable[[Result], str]:
     """A localizer's result as text; davel's own format holds all of it. ConfigError if the format is not known."""
     form = named(name)
     if name == "json":
-        return json_file.dumps
+        return objects.dump_result
     return lambda result: form.dumps(
         [Video(result.info.path.stem, result.events, result.duration, str(result.info.path))]
     )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from davel.formats import activitynet
 from davel.formats.document import Collector, Video, id_of, number, one
+
+if TYPE_CHECKING:
+    from davel.localize import Result
 
 SCHEMA = "davel.events/1"
 
@@ -16,6 +20,11 @@ def _plain(video: Video) -> list[dict[str, Any]]:
         {"label": e.label, "label_id": int(c), "start": e.start, "end": e.end, "score": e.score}
         for e, c in zip(video.events, video.events.label_ids, strict=True)
     ]
+
+
+def dump_result(result: Result) -> str:
+    """davel's own: the events with everything needed to know where they come from, best first."""
+    return json.dumps({"schema": SCHEMA, **result.to_dict()}, indent=1) + "\n"
 
 
 def dump_events(videos: Sequence[Video]) -> str:
@@ -73,7 +82,7 @@ def dump_results(videos: Sequence[Video]) -> str:
         video.id: [{"label": e["label"], "score": e["score"], "segment": [e["start"], e["end"]]} for e in _plain(video)]
         for video in videos
     }
-    return json.dumps({"version": "davel.results/1", "results": results, "external_data": {}}, indent=1) + "\n"
+    return json.dumps({"version": activitynet.VERSION, "results": results, "external_data": {}}, indent=1) + "\n"
 
 
 def load_results(text: str, key: str) -> list[Video]:
