@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint setup
+.PHONY: demo test test-browser lint setup
 
 demo: setup  ## render a scene, find its events, compare them with the truth
 	$(BIN)/davel demo
 
 test: setup
 	$(BIN)/pytest -n auto
+
+test-browser: setup  ## the page in the system's Chromium, or the one that CHROMIUM names
+	$(BIN)/pytest -n auto -m browser
 
 lint: setup
 	$(BIN)/ruff check
@@ -19,5 +22,5 @@ setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,plots,tensorboard,ray,readers]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,plots,tensorboard,ray,readers,web,onnx,browser]'
 	touch $@

@@ -506,3 +506,22 @@ def test_a_part_is_read_without_what_lies_far_before_or_behind_it(tmp_path, monk
         pictures = [item.index for item in source.read(fps=25, sample_rate=None, start=30, end=32)]
     assert pictures == list(range(750, 800))
     assert len(shown) < 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile 'other.mp4'\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nother.mp4\n#EXT-X-ENDLIST\n",
+        "file 'other.mp4'\n",
+    ],
+    ids=["ffconcat", "m3u8", "concat"],
+)
+@pytest.mark.parametrize("name", ["list.mp4", "list.m3u8", "list.ffconcat"])
+def test_a_playlist_opens_no_other_file(tmp_path, monkeypatch, text, name):
+    monkeypatch.chdir(tmp_path)
+    make_media(tmp_path / "other.mp4", seconds=1)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(MediaError, match="not a media file"):
+        probe(name)
+    assert probe("other.mp4").video is not None

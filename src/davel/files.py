@@ -23,6 +23,19 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def locked(path: Path, otherwise: str) -> Iterator[None]:
+    """Have a file that no other process has meanwhile. ConfigError, with `otherwise`, if one has."""
+    import fcntl  # not on every system
+
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(otherwise) from error
+        yield
+
+
 def read_json(path: Path, what: str) -> Any:
     """What a JSON file holds. ConfigError if it cannot be read: `what` says what it was to be."""
     try:

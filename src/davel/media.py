@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import av.error
@@ -233,7 +233,7 @@ class Source:
 
     def _lands_before(self, start: float, target: int, missing: set[int]) -> bool:
         """Whether all tracks go on from before `start` if `target` microseconds are sought, as not in every file."""
-        with self.path.open("rb") as file, av.open(file, mode="r", metadata_errors="replace") as container:
+        with self.path.open("rb") as file, _container(file) as container:
             container.seek(target, backward=True)
             for packet in container.demux(*sorted(missing)):
                 if packet.pts is None or not packet.is_keyframe or packet.stream.index not in missing:
@@ -257,8 +257,7 @@ class Source:
         try:
             if os.fstat(file.fileno()).st_size == 0:
                 raise MediaError(f"{self._name}: is empty: copy or record it again")
-            # A file object has no name that could be taken for a protocol or is not text.
-            return file, av.open(file, mode="r", metadata_errors="replace")
+            return file, _container(file)
         except av.error.FFmpegError as error:
             file.close()
             raise MediaError(
@@ -352,6 +351,11 @@ class Source:
             )
 
 
+def _container(file: BinaryIO) -> Any:
+    """Of this file alone: its name is taken for no protocol, and a playlist that names others opens nothing."""
+    return av.open(file, mode="r", metadata_errors="replace", options={"protocol_whitelist": "none"})
+
+
 @dataclass
 class _Flush:
     """Stands for the end of a track."""
@@ -375,7 +379,7 @@ def _best(container: Any, kind: str) -> Any:
 
 def _rotation(path: Path) -> int:
     """Degrees counterclockwise; it is known from the first frame on."""
-    with path.open("rb") as file, av.open(file, mode="r", metadata_errors="replace") as container:
+    with path.open("rb") as file, _container(file) as container:
         try:
             stream = container.streams.best("video")
             frame: Any = next(iter(container.decode(stream)), None)

@@ -26,6 +26,7 @@ from davel.cli import (
     localize,
     plot,
     scenes,
+    serve,
     train,
     weights,
 )
@@ -58,6 +59,7 @@ for command in (
     localize.localize,
     extract.extract,
     convert.convert,
+    serve.serve,
     demo.demo,
     scenes.scenes,
     train.train,

@@ -17,6 +17,7 @@ import numpy as np
 from davel.data.annotations import AnnotatedVideo, Annotations
 from davel.errors import ConfigError, MediaError, printable, refuse
 from davel.events import Event, EventList
+from davel.files import replacing
 from davel.media import probe
 
 COLUMNS = ("file", "start", "end", "label")
@@ -119,6 +120,23 @@ def read_table(
             for file, subset in zip(files, subsets, strict=True)
         },
     )
+
+
+def put_events(path: Path, file: str, events: Sequence[Event]) -> None:
+    """Have a table say that these are all events of a file, whatever it said of it before; a new one, if need be.
+
+    ConfigError if what is there is no such table.
+    """
+    rows, problems = _rows(path) if path.exists() else ([], [])
+    refuse(path, problems)
+    lines = [(name, event) for _, name, event in rows if name != file]
+    lines += [(file, event) for event in sorted(events, key=lambda e: (e.start, e.end))] or [(file, None)]
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for name, event in lines:
+            values = ("", "", "") if event is None else (f"{event.start:.3f}", f"{event.end:.3f}", event.label)
+            table.writerow([name, *values])
 
 
 def _rows(path: Path) -> tuple[list[tuple[int, str, Event | None]], list[str]]:
