@@ -3,9 +3,10 @@
     davel scenes scenes --videos 100 --seed 7
     python benchmarks/long_video.py scenes [--hours 3] [--json FILE]
 
-The scenes are laid one behind the other, as often as it takes, without encoding them again; their true events are
-known. The long file and one of a minute are localized in processes of their own, whose peak memory is told; average
-mAP is that of all events of the long file, against that of the same scenes, each by itself.
+The scenes are laid one behind the other, as often as it takes: their pictures as they are, their sound, which has many
+rates, as samples; their true events are known. The long file and one of a minute are localized in processes of their
+own, whose peak memory is told; average mAP is that of all events of the long file, against that of the same scenes,
+each by itself.
 """
 
 from __future__ import annotations
@@ -33,32 +34,50 @@ from davel.evaluate import score
 from davel.events import EventList
 from davel.media import probe
 
+RATE = 48000
 GAP = Fraction(1, 4)
 """Seconds between two files: the coders run up before their zero."""
 
 
 def lay_out(files: Sequence[Path], target: Path) -> list[float]:
-    """Write files of one kind one behind the other: the seconds at which each begins."""
-    starts, position = [], Fraction(0)
+    """Write files whose pictures are of one kind one behind the other: the seconds at which each begins."""
+    starts, position, samples = [], Fraction(0), 0
     with av.open(str(target), "w") as out:
-        streams: dict[str, Any] = {}
+        pictures: Any = None
+        sound = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
+
+        def put(values: np.ndarray) -> None:
+            nonlocal samples
+            frame = av.AudioFrame.from_ndarray(values.reshape(1, -1), format="s16", layout="mono")
+            frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), samples
+            samples += values.size
+            out.mux(sound.encode(frame))
+
         for file in files:
             starts.append(float(position))
             end = position
+            silence = round(position * RATE) - samples
+            if silence > 0:
+                put(np.zeros(silence, np.int16))
+            resampler = av.AudioResampler("s16", "mono", RATE)
             with av.open(str(file)) as source:
-                for stream in (source.streams.video[0], source.streams.audio[0]):
-                    streams.setdefault(stream.type, None)
-                    if streams[stream.type] is None:
-                        streams[stream.type] = out.add_stream_from_template(stream)
-                for packet in source.demux():
-                    if packet.dts is None or packet.stream.type not in streams:
-                        continue
-                    shift = round(position / packet.time_base)
-                    end = max(end, position + (packet.pts + (packet.duration or 0)) * packet.time_base)
-                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                    packet.stream = streams[packet.stream.type]
-                    out.mux(packet)
-            position = end + GAP
+                if pictures is None:
+                    pictures = out.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(source.streams.video[0], source.streams.audio[0]):
+                    if packet.stream.type == "audio":
+                        for frame in packet.decode():
+                            for part in resampler.resample(frame):
+                                put(part.to_ndarray())
+                    elif packet.dts is not None:
+                        shift = round(position / packet.time_base)
+                        end = max(end, position + (packet.pts + (packet.duration or 0)) * packet.time_base)
+                        packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                        packet.stream = pictures
+                        out.mux(packet)
+                for part in resampler.resample(None):
+                    put(part.to_ndarray())
+            position = max(end, Fraction(samples, RATE)) + GAP
+        out.mux(sound.encode(None))
     return starts
 
 
@@ -66,6 +85,8 @@ def child(path: Path, model: str, output: Path) -> None:
     """Localize, and keep the events, the seconds and the peak memory in GB."""
     began = time.perf_counter()
     result = davel.load(model).localize(path, threshold=0.0)
+    if result.coverage.warnings:
+        raise SystemExit(f"the benchmark's own file is damaged: {result.coverage.warnings}")
     events = [(e.label, e.start, e.end, e.score) for e in result.events]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     content = {"events": events, "seconds": time.perf_counter() - began, "peak_gb": peak, "media": result.duration}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from davel.data.annotations import read_annotations
-from davel.data.dataset import Sample, collate, random_crop, swap_audio
+from davel.data.dataset import Sample, collate, join, random_crop, swap_audio
 from davel.errors import ConfigError
 
 
@@ -123,6 +123,17 @@ def test_with_anothers_sound_an_event_is_where_both_have_one_of_its_class():
     assert (swapped.visual == 0).all()
     assert (swapped.audio == 1).all()
     assert swap_audio(sound, pictures).segments.tolist() == [[6, 10]]
+
+
+def test_a_joined_video_follows_and_its_events_come_later():
+    def video(value: float, T: int) -> Sample:
+        features = np.full((T, 2), value, np.float32)
+        return Sample("x", features, features, np.array([[1.0, 4.0]], np.float32), np.array([int(value)]))
+
+    both = join(video(1, 10), video(2, 5))
+    assert both.visual[:, 0].tolist() == both.audio[:, 0].tolist() == [1] * 10 + [2] * 5
+    assert both.segments.tolist() == [[1, 4], [11, 14]]
+    assert both.labels.tolist() == [1, 2]
 
 
 def test_a_batch_pads_with_zeros_and_says_where():

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 import davel
 from davel.data.scenes import plan_scene, render_scene
 from davel.detection import DecodeSettings, decode
-from davel.detection.decode import StretchDecoder
+from davel.detection.decode import WindowDecoder
 from davel.events import EventList
 from davel.features.extract import extract
 from davel.features.spec import Timing
 from davel.models import CCNet, CCNetConfig
-from davel.windows import Stretch, Windows, find_events, stretches
+from davel.models.network import Outputs
+from davel.windows import View, Windows, find_events, views
 
 CONFIG = CCNetConfig(num_classes=3, visual_dim=8, audio_dim=6, width=16, class_width=8, max_length=64)
 TIMING = Timing(25, 8, 24)
@@ -38,47 +39,86 @@ def steps(T: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(torch.randn(T, dim, generator=generator) for dim in dims)  # type: ignore[return-value]
 
 
+def push(decoder: WindowDecoder, view: View) -> EventList:
+    return decoder.push(view.outputs, view.start, view.middle, view.is_last)
+
+
 def in_pieces(video: tuple[torch.Tensor, torch.Tensor], size: int):
     return list(zip(*(x.split(size) for x in video), strict=True))
 
 
-def joined(parts: list[Stretch], level: int) -> torch.Tensor:
-    return torch.cat([part.outputs.logits[level] for part in parts], dim=1)
-
-
 @pytest.mark.parametrize("T", [1, 31, 64, 65, 96, 97, 200])
 @pytest.mark.parametrize("size", [1, 50, 1000])
-def test_every_point_of_every_level_comes_once_and_in_order(T, size):
-    parts = list(stretches(network(), in_pieces(steps(T), size)))
-    for level in range(CONFIG.num_levels):
-        n = math.ceil(T / 2**level)
-        assert joined(parts, level).shape == (1, n, 3)
-        assert joined(parts, level).isfinite().all()
-        counts = [part.outputs.logits[level].shape[1] for part in parts]
-        assert [part.firsts[level] for part in parts] == [0, *np.cumsum(counts)[:-1]]
-        assert sum(part.outputs.gates["audio"][level].shape[1] for part in parts) == n
+def test_the_middles_of_the_windows_cover_the_video(T, size):
+    parts = list(views(network(), in_pieces(steps(T), size)))
+    assert parts[0].middle[0] == 0
+    assert parts[-1].middle[1] == T
+    assert all(a.middle[1] == b.middle[0] for a, b in pairwise(parts))
+    assert [part.is_last for part in parts] == [False] * (len(parts) - 1) + [True]
+    for part in parts:
+        n = part.outputs.logits[0].shape[1]
+        assert part.start <= part.middle[0] < part.middle[1] <= part.start + n
+        assert part.gate("audio").shape == (part.middle[1] - part.middle[0],)
 
 
 @torch.inference_mode()
-def test_points_are_taken_from_the_window_that_holds_them_best():
+def test_a_view_is_what_the_network_says_of_its_window():
     model, (visual, audio) = network(), steps(150)
-    parts = list(stretches(model, [(visual, audio)]))
+    parts = list(views(model, [(visual, audio)]))
+    assert [(part.start, part.middle) for part in parts] == [
+        (0, (0, 48)),
+        (32, (48, 80)),
+        (64, (80, 112)),
+        (96, (112, 150)),
+    ]
     second = model(visual[None, 32:96], audio[None, 32:96], torch.ones(1, 64, dtype=torch.bool))
-    assert torch.equal(joined(parts, 0)[:, 48:80], second.logits[0][:, 16:48])
-    assert torch.equal(joined(parts, 2)[:, 12:20], second.logits[2][:, 4:12])
+    assert torch.equal(parts[1].outputs.logits[2], second.logits[2])
+    assert np.array_equal(parts[1].gate("visual"), second.gates["visual"][0][0, 16:48].numpy())
     last = model(visual[None, 96:], audio[None, 96:], torch.ones(1, 54, dtype=torch.bool))
-    assert torch.equal(joined(parts, 0)[:, 120:], last.logits[0][:, 24:])
+    assert torch.equal(parts[-1].outputs.logits[0], last.logits[0])
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=5))
 def test_pieces_of_any_size_give_the_same(sizes):
     video, model = steps(sum(sizes)), network()
-    whole = list(stretches(model, [video]))
-    pieces = list(stretches(model, zip(*(x.split(sizes) for x in video), strict=True)))
+    whole = list(views(model, [video]))
+    pieces = list(views(model, zip(*(x.split(sizes) for x in video), strict=True)))
     for a, b in zip(whole, pieces, strict=True):
-        assert a.firsts == b.firsts
+        assert (a.start, a.middle) == (b.start, b.middle)
         assert torch.equal(a.outputs.logits[0], b.outputs.logits[0])
+
+
+def outputs_with(T: int, points: dict[tuple[int, int], tuple[float, float]]) -> Outputs:
+    """Of one class, sure at (level, point) of an event from so many steps before the point to so many after."""
+    logits = [torch.full((1, math.ceil(T / 2**level), 1), -20.0) for level in range(6)]
+    offsets = [torch.zeros(1, math.ceil(T / 2**level), 1, 2) for level in range(6)]
+    for (level, point), reach in points.items():
+        logits[level][0, point, 0] = 3.0
+        offsets[level][0, point, 0] = torch.tensor(reach) / 2**level
+    return Outputs(logits, offsets, {"visual": [], "audio": []})
+
+
+def test_an_event_counts_where_it_lies_in_the_windows_middle():
+    decoder = WindowDecoder(TIMING, ("a",), 64)
+    # from step 60 to 80, proposed by its own middle and by points near its start, in windows that see it well or badly
+    decoder.push(outputs_with(64, {(0, 62): (2.0, 9.0)}), 0, (0, 48), False)  # its end is not in the window: 60-71
+    decoder.push(outputs_with(64, {(0, 30): (2.0, 18.0), (1, 19): (10.0, 10.0)}), 32, (48, 80), False)
+    decoder.push(
+        outputs_with(64, {(0, 4): (8.0, 12.0)}), 64, (80, 128), True
+    )  # nor its start: 60-80 by chance, too far
+    [event] = decoder.finish().above(0.5)
+    assert (event.start, event.end) == pytest.approx(TIMING.seconds(np.array([60.0, 80.0])))
+
+
+def test_an_event_between_two_windows_comes_once():
+    for middle in (44.0, 47.9, 48.0, 52.0):
+        decoder = WindowDecoder(TIMING, ("a",), 64)
+        point = round(middle)
+        reach = (10.0 + point - middle, 10.0 - point + middle)
+        decoder.push(outputs_with(64, {(0, point): reach}), 0, (0, 48), False)
+        decoder.push(outputs_with(64, {(0, point - 32): reach}), 32, (48, 96), True)
+        assert len(decoder.finish().above(0.5)) == 1
 
 
 def test_two_windows_of_steps_are_kept_at_most():
@@ -91,7 +131,7 @@ def test_two_windows_of_steps_are_kept_at_most():
 
 
 def test_no_steps_give_nothing():
-    assert list(stretches(network(), [])) == []
+    assert list(views(network(), [])) == []
     assert len(find_events(network(), [], TIMING, ("a", "b", "c")).events) == 0
 
 
@@ -109,9 +149,9 @@ def test_a_video_of_one_window_has_the_events_of_one_decoding(T):
 
 
 def test_each_stretch_may_have_as_many_events_as_a_video():
-    decoder = StretchDecoder(TIMING, ("a", "b", "c"), 64, replace(DecodeSettings(), min_score=0.0))
-    for part in stretches(network(), [steps(400)]):
-        decoder.push(part.outputs, part.firsts)
+    decoder = WindowDecoder(TIMING, ("a", "b", "c"), 64, replace(DecodeSettings(), min_score=0.0))
+    for part in views(network(), [steps(400)]):
+        push(decoder, part)
         assert len(decoder.open) <= 8
     events = decoder.finish()
     assert len(events) > 100
@@ -119,9 +159,9 @@ def test_each_stretch_may_have_as_many_events_as_a_video():
 
 
 def test_events_are_told_as_soon_as_they_are_certain():
-    parts = list(stretches(network(), [steps(400)]))
-    decoder = StretchDecoder(TIMING, ("a", "b", "c"), 64)
-    early = [decoder.push(part.outputs, part.firsts) for part in parts]
+    parts = list(views(network(), [steps(400)]))
+    decoder = WindowDecoder(TIMING, ("a", "b", "c"), 64)
+    early = [push(decoder, part) for part in parts]
     assert len(early[0]) == 0
     assert sum(map(len, early)) > 0
     everything = {(e.label, e.start, e.end) for e in decoder.finish()}

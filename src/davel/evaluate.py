@@ -38,7 +38,7 @@ def predict(
     `batch_size` videos of about one length are taken together (default: 32 on an accelerator, 1 on the CPU), which does
     not change what is found.
     """
-    device = next(model.parameters()).device
+    device = model.device
     batch_size = batch_size or (1 if device.type == "cpu" else 32)
     found: dict[str, EventList] = {}
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
@@ -75,7 +75,7 @@ def predict_published(
     dependencies = getattr(model, "dependencies", None)
     if not isinstance(dependencies, ClassDependencies):
         raise ConfigError("this model has no dependencies along time: published batching does nothing to it")
-    device, length = next(model.parameters()).device, model.config.max_length
+    device, length = model.device, model.config.max_length
     keys = list(dataset.videos)
     found: dict[str, EventList] = {}
     dependencies.published_masks = True

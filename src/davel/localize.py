@@ -26,6 +26,7 @@ from davel.features.spec import FeatureSpec
 from davel.media import Coverage, MediaInfo
 from davel.memory import keep_freed_memory
 from davel.models import Network
+from davel.models.network import Runs
 from davel.weights import ModelInfo, find_model, load_model
 from davel.windows import Found, find_events
 from davel.workers import Cluster, WorkerLost, each
@@ -102,14 +103,21 @@ class Result:
 class Localizer:
     """A network with all that it takes to run it on media files."""
 
-    def __init__(self, model: Network, info: ModelInfo, weights_sha256: str) -> None:
+    def __init__(self, model: Runs, info: ModelInfo, weights_sha256: str) -> None:
         self.model = model
         self.info = info
         self.weights_sha256 = weights_sha256
 
     def to(self, device: str | torch.device) -> Localizer:
-        self.model.to(device)
+        self.model.to(torch.device(device))
         return self
+
+    @property
+    def network(self) -> Network:
+        """ConfigError if ONNX Runtime runs the model."""
+        if not isinstance(self.model, Network):
+            raise ConfigError(f"the model {self.info.name!r} is an ONNX file, which only localizes: give its folder")
+        return self.model
 
     def require(self, features: FeatureSpec, labels: Sequence[str], source: str) -> None:
         """ConfigError unless `source` has the features and classes of this model."""
@@ -149,7 +157,7 @@ class Localizer:
         as a whole.
         """
         path = Path(path)
-        making = Settings(self.info.features, str(next(self.model.parameters()).device))
+        making = Settings(self.info.features, str(self.model.device))
         choice = Choice(self._least(threshold), top_k, settings or DecodeSettings())
         if kept is not None and (start or end is not None):
             raise ConfigError("kept features are those of whole files: leave out the start and the end, or the folder")
@@ -221,15 +229,33 @@ class Choice:
     decode: DecodeSettings
 
 
-def load(
-    name_or_dir: str | Path = "scenes", device: str = "cpu", *, colours: str | None = None, resampler: str | None = None
-) -> Localizer:
-    """A localizer from a built-in model's name or a model's folder; `device` as in torch, or `auto`.
+Runtime = Literal["torch", "onnx"]
 
-    `colours` and `resampler` replace what the model says of its features, where one knows better.
+
+def load(
+    name_or_dir: str | Path = "scenes",
+    device: str = "cpu",
+    *,
+    colours: str | None = None,
+    resampler: str | None = None,
+    runtime: Runtime | None = None,
+) -> Localizer:
+    """A localizer from a built-in model's name, a model's folder, or an ONNX file; `device` as in torch, or `auto`.
+
+    With the runtime `onnx` a model is run by ONNX Runtime, for which it is exported once. `colours` and `resampler`
+    replace what the model says of its features, where one knows better.
     """
     keep_freed_memory()
-    model, info, digest = load_model(name_or_dir)
+    is_file = Path(name_or_dir).suffix == ".onnx"
+    if is_file and runtime == "torch":
+        raise ConfigError(f"{printable(name_or_dir)}: torch runs folders of models, not ONNX files")
+    model: Runs
+    if is_file or runtime == "onnx":
+        from davel.onnx import exported, load_onnx
+
+        model, info, digest = load_onnx(exported(name_or_dir))
+    else:
+        model, info, digest = load_model(name_or_dir)
     changes = {key: value for key, value in (("colours", colours), ("resampler", resampler)) if value is not None}
     info = replace(info, features=FeatureSpec.from_dict(info.features.to_dict() | changes))
     return Localizer(model, info, digest).to(choose_device(device))
@@ -279,19 +305,27 @@ class Request:
     start: float = 0.0
     end: float | None = None
     """Seconds between which events are looked for."""
+    runtime: Runtime | None = None
 
     @property
     def localizer(self) -> Localizer:
-        stamps = tuple(path.stat().st_mtime_ns for path in sorted(find_model(self.model).glob("model.*")))
-        return _localizer(self.model, self.device, self.colours, self.resampler, stamps)
+        is_file = Path(self.model).suffix == ".onnx"
+        files = [Path(self.model)] if is_file else sorted(find_model(self.model).glob("model.*"))
+        stamps = tuple(path.stat().st_mtime_ns for path in files if path.exists())
+        return _localizer(self.model, self.device, self.colours, self.resampler, self.runtime, stamps)
 
 
 @lru_cache(maxsize=1)
 def _localizer(
-    model: str, device: str, colours: str | None, resampler: str | None, stamps: tuple[int, ...]
+    model: str,
+    device: str,
+    colours: str | None,
+    resampler: str | None,
+    runtime: Runtime | None,
+    stamps: tuple[int, ...],
 ) -> Localizer:
     """Made once in a process, as long as the model's files stay what they are (`stamps`)."""
-    return load(model, device, colours=colours, resampler=resampler)
+    return load(model, device, colours=colours, resampler=resampler, runtime=runtime)
 
 
 def answer(request: Request, progress: Callable[[float], None] | None = None) -> Result | Failure:

@@ -38,6 +38,9 @@ class Recipe:
     swap_audio: float = 0.0
     """The part of the videos that are given the sound of another one: what is then only seen or only heard is no event.
     Not in the released recipe."""
+    join: float = 0.0
+    """The part of the videos that another one follows, so that a model meets cuts as long recordings have them. Not in
+    the released recipe."""
     initial_positive: float = 250.0
     """What the running mean of positive points, by which the losses are divided, starts from."""
     optimizer: Literal["adamw", "adam"] = "adamw"
@@ -55,8 +58,9 @@ class Recipe:
             raise ValueError("batch_size, learning_rate and clip_norm must be positive")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
-        if not 0 <= self.swap_audio <= 1:
-            raise ValueError(f"swap_audio must be in [0, 1], got {self.swap_audio}")
+        for name, part in (("swap_audio", self.swap_audio), ("join", self.join)):
+            if not 0 <= part <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {part}")
         if not 0 < self.crop[0] <= self.crop[1] <= 1:
             raise ValueError(f"crop must be two parts, 0 < least <= most <= 1, got {self.crop}")
         if any(low >= high for low, high in self.regression_ranges):

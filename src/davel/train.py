@@ -295,6 +295,7 @@ def _train(config: TrainConfig, resume: bool, device: torch.device, report: Repo
             max_length=network.max_length,
             crop=recipe.crop,
             swap=recipe.swap_audio,
+            joined=recipe.join,
             seed=recipe.seed,
             epoch=run.epoch,
             rank=parallel.rank(),

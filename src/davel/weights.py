@@ -54,8 +54,46 @@ def save_model(folder: Path, model: Network, info: ModelInfo, dtype: torch.dtype
 
 def _write(folder: Path, info: ModelInfo) -> None:
     with replacing(folder / "model.json") as temporary:
-        content = {"schema": SCHEMA, **asdict(info)}
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(plain_info(info), indent=2) + "\n", encoding="utf-8")
+
+
+def plain_info(info: ModelInfo) -> dict[str, Any]:
+    """As it is stored."""
+    return {"schema": SCHEMA, **asdict(info)}
+
+
+def info_of(content: dict[str, Any], source: Path) -> ModelInfo:
+    """What was stored. ConfigError if it is nothing of the kind, or does not fit together."""
+    name = printable(source)
+    try:
+        if content.get("schema") != SCHEMA:
+            raise ConfigError(f"{name}: expected schema {SCHEMA!r}, got {content.get('schema')!r}")
+        info = ModelInfo(
+            name=content["name"],
+            config=parse_network(content["config"], f"{name}: config"),
+            features=FeatureSpec.from_dict(content["features"]),
+            labels=tuple(content["labels"]),
+            threshold=float(content["threshold"]),
+            figures=content["figures"],
+            thresholds=tuple(map(float, given)) if (given := content.get("thresholds")) else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{name}: not a model's description: {error!r}") from error
+    if info.thresholds is not None and len(info.thresholds) != len(info.labels):
+        raise ConfigError(
+            f"{name}: has {len(info.thresholds)} thresholds for {len(info.labels)} labels: fit them again"
+        )
+    if (info.config.num_classes, info.config.visual_dim, info.config.audio_dim) != (
+        len(info.labels),
+        info.features.visual_dim,
+        info.features.audio_dim,
+    ):
+        raise ConfigError(
+            f"{name}: the network has {info.config.num_classes} classes and reads "
+            f"{info.config.visual_dim} + {info.config.audio_dim} channels, but there are {len(info.labels)} labels and "
+            f"{info.features.visual_dim} + {info.features.audio_dim} channels of features"
+        )
+    return info
 
 
 def keep_thresholds(folder: Path, info: ModelInfo, thresholds: tuple[float, ...]) -> None:
@@ -74,33 +112,9 @@ def load_model(name_or_dir: str | Path) -> tuple[Network, ModelInfo, str]:
     path = folder / "model.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("schema") != SCHEMA:
-            raise ConfigError(f"{printable(path)}: expected schema {SCHEMA!r}, got {content.get('schema')!r}")
-        info = ModelInfo(
-            name=content["name"],
-            config=parse_network(content["config"], f"{printable(path)}: config"),
-            features=FeatureSpec.from_dict(content["features"]),
-            labels=tuple(content["labels"]),
-            threshold=float(content["threshold"]),
-            figures=content["figures"],
-            thresholds=tuple(map(float, given)) if (given := content.get("thresholds")) else None,
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{printable(path)}: not a model's description: {error!r}") from error
-    if info.thresholds is not None and len(info.thresholds) != len(info.labels):
-        raise ConfigError(
-            f"{printable(path)}: has {len(info.thresholds)} thresholds for {len(info.labels)} labels: fit them again"
-        )
-    if (info.config.num_classes, info.config.visual_dim, info.config.audio_dim) != (
-        len(info.labels),
-        info.features.visual_dim,
-        info.features.audio_dim,
-    ):
-        raise ConfigError(
-            f"{printable(path)}: the network has {info.config.num_classes} classes and reads "
-            f"{info.config.visual_dim} + {info.config.audio_dim} channels, but there are {len(info.labels)} labels and "
-            f"{info.features.visual_dim} + {info.features.audio_dim} channels of features"
-        )
+    info = info_of(content, path)
     weights = folder / "model.safetensors"
     try:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()

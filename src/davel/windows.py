@@ -1,8 +1,8 @@
-"""A network with a maximum length on videos of any length: overlapping windows, each point from where it is seen best.
+"""A network with a maximum length on videos of any length: overlapping windows, each event from where it is seen best.
 
-A window begins at every step of the coarsest level, so that the points of all levels coincide, and each point is taken
-from the window in which it lies nearest to the middle, wherever in the video that is. Memory does not grow with the
-video: one window of steps is kept, and what comes at a time.
+A window begins at every step of the coarsest level, so that the points of all levels coincide, and what a point
+proposes counts in the window in whose middle the proposed event lies, wherever in the video that is. Memory does not
+grow with the video: one window of steps is kept, and what comes at a time.
 
 Shapes: T steps of the whole video, C classes, n steps that come at a time.
 """
@@ -19,26 +19,35 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from davel.detection import DecodeSettings
-from davel.detection.decode import StretchDecoder
+from davel.detection.decode import WindowDecoder
 from davel.events import EventList
 from davel.features.spec import Timing
-from davel.models.network import Network, Outputs
+from davel.models.network import Outputs, Runs
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """A network's outputs between two seams."""
+class View:
+    """A window's outputs, and the stretch of the video that lies in its middle; the stretches cover the video."""
 
     outputs: Outputs
     """Of a batch of one."""
-    firsts: tuple[int, ...]
-    """The number of the first point of each level; point i of level l is at step i * 2^l."""
+    start: int
+    """The step with which the window begins, a multiple of the coarsest level's step."""
+    middle: tuple[int, int]
+    """The steps of the stretch: of the first window from 0, of the last to T."""
+    is_last: bool
+
+    def gate(self, modality: str) -> NDArray[np.float32] | None:
+        """At the steps of the stretch, on the finest level; None if the network has no gates."""
+        levels = self.outputs.gates[modality]
+        first, end = (step - self.start for step in self.middle)
+        return levels[0][0, first:end].float().cpu().numpy() if levels else None
 
 
 class Windows:
-    """Steps in, stretches out, one after the other."""
+    """Steps in, views out, one after the other."""
 
-    def __init__(self, model: Network) -> None:
+    def __init__(self, model: Runs) -> None:
         self.model = model
         self.length = model.config.max_length
         self.num_levels = model.config.num_levels
@@ -51,10 +60,10 @@ class Windows:
         """Of the next window, and the first step that is kept."""
         self.last: tuple[int, int, Outputs] | None = None
         """Start and end of the window before, and its outputs."""
-        self.seam = 0.0
+        self.seam = 0
         """Where the last stretch ended."""
 
-    def push(self, visual: Tensor, audio: Tensor) -> Iterator[Stretch]:
+    def push(self, visual: Tensor, audio: Tensor) -> Iterator[View]:
         """The next steps, (n, Dv) and (n, Da)"""
         self.visual = visual if self.visual is None else torch.cat([self.visual, visual])
         self.audio = audio if self.audio is None else torch.cat([self.audio, audio])
@@ -64,43 +73,33 @@ class Windows:
             self.visual, self.audio = self.visual[self.unit :], self.audio[self.unit :]
             self.start += self.unit
 
-    def finish(self) -> Iterator[Stretch]:
+    def finish(self) -> Iterator[View]:
         """The last window reaches the end of the video, and the last stretch, too."""
         if self.T == 0:
             return
         yield from self._run(max(math.ceil((self.T - self.length) / self.unit), 0) * self.unit)
-        yield self._stretch(float(self.T))
+        yield self._view(self.T, is_last=True)
 
     @torch.inference_mode()
-    def _run(self, start: int) -> Iterator[Stretch]:
+    def _run(self, start: int) -> Iterator[View]:
         assert self.visual is not None
         assert self.audio is not None
         if self.last is not None:
-            yield self._stretch((start + self.last[1]) / 2)  # the middle of the overlap
-        device = next(self.model.parameters()).device
+            yield self._view(math.ceil((start + self.last[1]) / 2))  # the middle of the overlap
         part = slice(start - self.start, start - self.start + self.length)
-        v, a = self.visual[None, part].to(device), self.audio[None, part].to(device)
-        outputs = self.model(v, a, torch.ones(v.shape[:2], dtype=torch.bool, device=device))
+        v, a = (x[None, part].to(self.model.device) for x in (self.visual, self.audio))
+        outputs = self.model(v, a, torch.ones(v.shape[:2], dtype=torch.bool, device=v.device))
         self.last = (start, start + v.shape[1], outputs)
 
-    def _stretch(self, seam: float) -> Stretch:
+    def _view(self, seam: int, is_last: bool = False) -> View:
         assert self.last is not None
         start, _, outputs = self.last
-        firsts = tuple(math.ceil(self.seam / 2**level) for level in range(self.num_levels))
-        ends = [math.ceil(seam / 2**level) for level in range(self.num_levels)]
-
-        def cut(levels: Sequence[Tensor]) -> list[Tensor]:
-            return [
-                x[:, first - start // 2**level : end - start // 2**level]
-                for level, (x, first, end) in enumerate(zip(levels, firsts, ends, strict=False))
-            ]
-
+        view = View(outputs, start, (self.seam, seam), is_last)
         self.seam = seam
-        gates = {modality: cut(levels) for modality, levels in outputs.gates.items()}
-        return Stretch(Outputs(cut(outputs.logits), cut(outputs.offsets), gates), firsts)
+        return view
 
 
-def stretches(model: Network, steps: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Stretch]:
+def views(model: Runs, steps: Iterable[tuple[Tensor, Tensor]]) -> Iterator[View]:
     """Those of a video whose steps come in pieces of both modalities, (n, Dv) and (n, Da)"""
     windows = Windows(model)
     for visual, audio in steps:
@@ -119,18 +118,18 @@ class Found:
 
 
 def find_events(
-    model: Network,
+    model: Runs,
     steps: Iterable[tuple[Tensor, Tensor]],
     timing: Timing,
     labels: Sequence[str],
     settings: DecodeSettings | None = None,
 ) -> Found:
     """The events of a video of any length; they may reach beyond its end."""
-    decoder = StretchDecoder(timing, labels, model.config.max_length, settings)
+    decoder = WindowDecoder(timing, labels, model.config.max_length, settings)
     gates: dict[str, list[NDArray[np.float32]]] = {}
-    for stretch in stretches(model, steps):
-        decoder.push(stretch.outputs, stretch.firsts)
-        for modality, levels in stretch.outputs.gates.items():
-            if levels:
-                gates.setdefault(modality, []).append(levels[0][0].float().cpu().numpy())
+    for view in views(model, steps):
+        decoder.push(view.outputs, view.start, view.middle, view.is_last)
+        for modality in view.outputs.gates:
+            if (gate := view.gate(modality)) is not None:
+                gates.setdefault(modality, []).append(gate)
     return Found(decoder.finish(), {modality: np.concatenate(parts) for modality, parts in gates.items()})

@@ -174,8 +174,8 @@ def _predict(
             bar.update(task, completed=done, total=total)
 
         if published_batching:
-            return predict_published(localizer.model, dataset, progress=progress)
-        return predict(localizer.model, dataset, without=without.value if without else None, progress=progress)
+            return predict_published(localizer.network, dataset, progress=progress)
+        return predict(localizer.network, dataset, without=without.value if without else None, progress=progress)
 
 
 def _fit(

@@ -22,7 +22,7 @@ def localize(
     inputs: list[Path] = typer.Argument(help="Media files, folders of them, or globs."),
     output: str = typer.Option(".", "-o", "--output", help="Folder for the results, or - for stdout."),
     format: str = typer.Option("json", "-f", "--format", help="Formats to write, by commas; see `davel convert`."),
-    model: str = typer.Option("scenes", "-m", "--model", help="A built-in model or a model's folder."),
+    model: str = typer.Option("scenes", "-m", "--model", help="A built-in model, a model's folder, or an ONNX file."),
     threshold: str | None = typer.Option(
         None, metavar="SCORE", help="Least score of an event, or auto: one for each class (default: the model's)."
     ),
@@ -30,6 +30,9 @@ def localize(
     plot: bool = typer.Option(False, "--plot", help="Also draw each result as a PNG."),
     annotations: Path | None = typer.Option(None, help="True events to draw, in UnAV-100's schema (with --plot)."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
+    runtime: Literal["torch", "onnx"] | None = typer.Option(
+        None, help="What runs the network; for onnx it is exported once (default: as the model is)."
+    ),
     start: str = typer.Option("0", help="Look for events from here on: seconds, or H:MM:SS."),
     end: str | None = typer.Option(None, help="And up to here."),
     features: Path | None = typer.Option(
@@ -77,7 +80,9 @@ def localize(
         if len(same) > 1 and not to_stdout:
             both = " and ".join(printable(path) for path in same[:2])
             raise typer.BadParameter(f"{both} would both be written to {printable(target)}.*: use two runs, two -o")
-    requests = [Request(path, model, device, colours, resampler, least, top_k, features, first, last) for path in files]
+    requests = [
+        Request(path, model, device, colours, resampler, least, top_k, features, first, last, runtime) for path in files
+    ]
     cluster = cluster_of(ray, ray_cpus, ray_gpus)
     if cluster is None:
         _ = requests[0].localizer  # what is wrong with the model is told before anything is read

@@ -157,6 +157,18 @@ def swap_audio(sample: Sample, other: Sample) -> Sample:
     return Sample(sample.id, sample.visual[:T], other.audio[:T], segments, labels)
 
 
+def join(first: Sample, second: Sample) -> Sample:
+    """One video behind the other, as in a recording that holds many scenes."""
+    T = len(first.visual)
+    return Sample(
+        first.id,
+        np.concatenate([first.visual, second.visual]),
+        np.concatenate([first.audio, second.audio]),
+        np.concatenate([first.segments, second.segments + T]),
+        np.concatenate([first.labels, second.labels]),
+    )
+
+
 def training_batches(
     dataset: Dataset,
     *,
@@ -164,6 +176,7 @@ def training_batches(
     max_length: int,
     crop: tuple[float, float],
     swap: float = 0.0,
+    joined: float = 0.0,
     seed: int,
     epoch: int,
     rank: int = 0,
@@ -172,17 +185,23 @@ def training_batches(
 ) -> Iterator[Batch]:
     """The batches of an epoch in random order, randomly cropped; the last one is left out where it is not full.
 
-    `swap` is the part of the videos that are given another's sound. Of each batch a process gets its share of rows;
-    `workers` threads read ahead. What an epoch draws depends on the seed, the epoch and the video alone.
+    `swap` is the part of the videos that are given another's sound, `joined` the part that another one follows. Of
+    each batch a process gets its share of rows; `workers` threads read ahead. What an epoch draws depends on the seed,
+    the epoch and the video alone.
     """
     keys = list(dataset.videos)
     order = np.random.default_rng([seed, epoch]).permutation(len(keys))
+
+    def another(rng: np.random.Generator) -> Sample:
+        return dataset.sample(keys[int(rng.integers(len(keys)))])
 
     def draw(i: int) -> Sample:
         rng = np.random.default_rng([seed, epoch, i])
         sample = dataset.sample(keys[i])
         if swap and rng.random() < swap:
-            sample = swap_audio(sample, dataset.sample(keys[int(rng.integers(len(keys)))]))
+            sample = swap_audio(sample, another(rng))
+        if joined and rng.random() < joined:
+            sample = join(sample, another(rng))
         return random_crop(sample, max_length, crop, rng)
 
     share = batch_size // world_size

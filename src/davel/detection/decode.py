@@ -78,8 +78,11 @@ def _events(
     return EventList(segments=seconds[real], scores=scores[real], label_ids=classes[real], labels=labels)
 
 
-class StretchDecoder:
-    """The same for the outputs of a long video, stretch by stretch.
+class WindowDecoder:
+    """The same for a long video that is seen in overlapping windows, one after the other.
+
+    What a point proposes counts in the window in whose middle the proposed event lies, and a little beyond that, so
+    that none falls between two windows: all of a long event's points are then heard where it is seen whole.
 
     Half a window's length of time is settled at a time: its candidates compete with those of a whole length before and
     after, and those events are kept whose middle lies in it, so that each comes once. A video of at most one length has
@@ -94,23 +97,26 @@ class StretchDecoder:
         self.settings = settings or DecodeSettings()
         self.num_levels = 0
         self.open: list[Candidates] = []
-        """Of each stretch that is still looked at."""
+        """Of each window that is still looked at."""
         self.known = 0
         """The steps whose candidates have come."""
         self.settled = 0
         """The steps whose events are certain."""
         self.found: list[EventList] = []
 
-    def push(self, outputs: Outputs, firsts: Sequence[int]) -> EventList:
-        """The outputs of the next stretch, whose points have these numbers: the events that are certain by now."""
+    def push(self, outputs: Outputs, start: int, middle: tuple[int, int], is_last: bool) -> EventList:
+        """The outputs of the next window, its first step, and the steps in its middle, which follow on the last ones:
+        the events that are certain by now."""
+        self.num_levels = len(outputs.logits)
+        margin = 2**self.num_levels / 8  # a quarter of the coarsest level's step
+        between = (middle[0] - margin if middle[0] else -math.inf, math.inf if is_last else middle[1] + margin)
         levels = [
-            _candidates(logits[0], offsets[0], torch.ones_like(logits[0, :, 0]), level, self.settings, first)
-            for level, (logits, offsets, first) in enumerate(zip(outputs.logits, outputs.offsets, firsts, strict=True))
+            _candidates(logits[0], offsets[0], torch.ones_like(logits[0, :, 0]), level, self.settings, start, between)
+            for level, (logits, offsets) in enumerate(zip(outputs.logits, outputs.offsets, strict=True))
         ]
         segments, scores, classes = (torch.cat(part).cpu().numpy() for part in zip(*levels, strict=True))
-        self.num_levels = len(levels)
-        self.known = firsts[0] + outputs.logits[0].shape[1]
-        self.open.append(Candidates(firsts[0], self.known, segments, scores, classes))
+        self.known = middle[1]
+        self.open.append(Candidates(*middle, segments, scores, classes))
         before, block = len(self.found), max(self.length // 2, 1)
         while self.known - self.settled >= block + self.length:
             self._settle(self.settled + block)
@@ -155,7 +161,7 @@ class StretchDecoder:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Of the points of a stretch, from step `start` to `end`: segments in steps (N, 2), scores and classes (N,)"""
+    """With their middle from about step `start` to `end`: segments in steps (N, 2), scores and classes (N,)"""
 
     start: int
     end: int
@@ -165,19 +171,28 @@ class Candidates:
 
 
 def _candidates(
-    logits: Tensor, offsets: Tensor, mask: Tensor, level: int, settings: DecodeSettings, first: int = 0
+    logits: Tensor,
+    offsets: Tensor,
+    mask: Tensor,
+    level: int,
+    settings: DecodeSettings,
+    start: int = 0,
+    between: tuple[float, float] = (-math.inf, math.inf),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(T, C), (T, C, 2), (T,) -> the level's best segments (N, 2) in grid units, scores (N,), classes (N,)
 
-    `first` is the number of the first point.
+    `start` is the step of the first point; the segments' middles lie `between` two steps.
     """
-    C = logits.shape[1]
+    T, C = logits.shape
+    step = 2**level
+    points = start + step * torch.arange(T, device=logits.device)[:, None]
+    before, after = (offsets.float() * step).unbind(-1)  # (T, C)
+    segments = torch.stack([points - before, points + after], dim=-1).flatten(0, 1)
+    middle = segments.mean(-1)
     scores = (logits.float().sigmoid() * mask[:, None]).flatten()
+    scores = scores.where((between[0] <= middle) & (middle < between[1]), 0)
     num = min(settings.max_candidates, int((scores > settings.min_score).sum()))
     scores, index = scores.topk(num)
-    step = 2**level
-    position = (first + index // C) * step
-    start, end = (offsets.float().flatten(0, 1)[index] * step).unbind(-1)
-    segments = torch.stack([position - start, position + end], dim=-1)
+    segments = segments[index]
     kept = segments[:, 1] - segments[:, 0] > settings.min_length
     return segments[kept], scores[kept], index[kept] % C

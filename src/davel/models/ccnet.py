@@ -61,17 +61,12 @@ class CCNet(Network):
         self.dependencies = TemporalDependencies(config) if config.tdm else None
         self.fine_to_coarse = FineToCoarse(config) if config.f2c else None
 
-    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Outputs:
-        """(B, T, Dv), (B, T, Da), (B, T) bool -> per level: logits (B, Tl, C), offsets (B, Tl, C, 2), gates (B, Tl).
-
-        T is anything up to `max_length`, Tl = ceil(T / 2^l). ValueError if shapes do not fit.
-        """
-        inputs, grid = self.pad(visual, audio, mask)
+    def run(self, inputs: dict[str, Tensor], grid: Grid) -> Outputs:
         streams = {m: self.embed[m](inputs[m], grid.masks[0]) for m in MODALITIES}
         pyramid, gates = self.cross_modal_consistency(streams, grid.masks)
         pyramid = self.collaborate(pyramid, grid)
         logits, offsets = self.decoder(pyramid, grid)
-        return self.crop(Outputs(logits, offsets, gates), T=mask.shape[1])
+        return Outputs(logits, offsets, gates)
 
     def collaborate(self, pyramid: list[Tensor], grid: Grid) -> list[Tensor]:
         """MTGC, multi-temporal granularity collaboration: per level (B, Tl, 2D) -> (B, Tl, 2D)"""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +73,20 @@ class Outputs:
     Empty lists in a network without gates."""
 
 
+class Runs(Protocol):
+    """What finds events: a network, or what stands for one. See `Network.forward`."""
+
+    @property
+    def config(self) -> NetworkConfig: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __call__(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Outputs: ...
+
+    def to(self, device: torch.device) -> Any: ...
+
+
 class Grid:
     """The steps of all levels of a batch: one after the other in time, with a row of zeros before, between and after.
 
@@ -79,15 +94,29 @@ class Grid:
     all videos and levels.
     """
 
-    def __init__(self, masks: list[Tensor]) -> None:
+    def __init__(self, masks: list[Tensor], everywhere: bool = False) -> None:
+        """`everywhere`: run at padding, too, so that all sizes are known before a video is (for ONNX)."""
         self.masks = masks
         """Per level (B, Tl)."""
         self.lengths = [mask.shape[1] for mask in masks]
         self.B = len(masks[0])
         self.inside = self.join([torch.ones_like(mask)[..., None] for mask in masks])
         """(B * S, 1), False at the rows of zeros."""
-        self.steps = self.join([mask[..., None] for mask in masks]).flatten().nonzero().flatten()
+        real = self.join([mask[..., None] for mask in masks])
+        self.real = real if everywhere else None
+        """(B * S, 1), where what is put at padding becomes zero."""
+        self.steps = self._all_steps(real.device) if everywhere else real.flatten().nonzero().flatten()
         """(N,), the rows of the real steps."""
+
+    def _all_steps(self, device: torch.device) -> Tensor:
+        rows: list[int] = []
+        next_row = 0
+        for _ in range(self.B):
+            for length in self.lengths:
+                rows += range(next_row + 1, next_row + 1 + length)
+                next_row += 1 + length
+            next_row += 1
+        return torch.tensor(rows, device=device)
 
     def join(self, levels: list[Tensor]) -> Tensor:
         """Per level (B, Tl, D) -> (B * S, D)"""
@@ -106,6 +135,9 @@ class Grid:
 
     def put(self, at_steps: Tensor) -> Tensor:
         """What the real steps have, zero elsewhere: (N, D) -> (B * S, D)"""
+        if self.real is not None:
+            levels = torch.split(at_steps.view(self.B, -1, at_steps.shape[1]), self.lengths, dim=1)
+            return self.join(list(levels)) * self.real
         rows = at_steps.new_zeros(len(self.inside), at_steps.shape[1])
         return rows.index_copy(0, self.steps, at_steps)
 
@@ -115,7 +147,7 @@ class Grid:
 
 
 class Network(nn.Module):
-    """A network from two feature sequences to the outputs of a pyramid; `forward` is each paper's own."""
+    """A network from two feature sequences to the outputs of a pyramid; `run` is each paper's own."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -124,6 +156,21 @@ class Network(nn.Module):
             {"visual": Embedding(config, config.visual_dim), "audio": Embedding(config, config.audio_dim)}
         )
         self.decoder = Decoder(config)
+
+    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Outputs:
+        """(B, T, Dv), (B, T, Da), (B, T) bool -> per level: logits (B, Tl, C), offsets (B, Tl, C, 2), gates (B, Tl).
+
+        T is anything up to `max_length`, Tl = ceil(T / 2^l). ValueError if shapes do not fit.
+        """
+        return self.crop(self.run(*self.pad(visual, audio, mask)), T=mask.shape[1])
+
+    def run(self, inputs: dict[str, Tensor], grid: Grid) -> Outputs:
+        """Per modality (B, T, D), zero at padding -> the outputs at the steps of all levels"""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        return self.decoder.scales.device
 
     @property
     def unit(self) -> int:

@@ -20,6 +20,7 @@ from davel.models.network import (
     MODALITIES,
     ClassDependencies,
     CrossModalInteraction,
+    Grid,
     Network,
     NetworkConfig,
     Outputs,
@@ -32,7 +33,7 @@ class UnavConfig(NetworkConfig):
 
 
 class Unav(Network):
-    """A cross-modal pyramid and the dependencies between its events; nothing in it is tied to a length."""
+    """A cross-modal pyramid and the dependencies between its events; none of it is tied to a length, T is anything."""
 
     config: UnavConfig
 
@@ -41,16 +42,11 @@ class Unav(Network):
         self.interactions = nn.ModuleList(CrossModalInteraction(config, level) for level in range(config.num_levels))
         self.dependencies = ClassDependencies(config)
 
-    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Outputs:
-        """(B, T, Dv), (B, T, Da), (B, T) bool -> per level: logits (B, Tl, C), offsets (B, Tl, C, 2); no gates.
-
-        T is anything, Tl = ceil(T / 2^l). ValueError if shapes do not fit.
-        """
-        inputs, grid = self.pad(visual, audio, mask)
+    def run(self, inputs: dict[str, Tensor], grid: Grid) -> Outputs:
         streams = {m: self.embed[m](inputs[m], grid.masks[0]) for m in MODALITIES}
         pyramid = self.dependencies(self.cross_modal_pyramid(streams, grid.masks), grid)
         logits, offsets = self.decoder(pyramid, grid)
-        return self.crop(Outputs(logits, offsets, gates={m: [] for m in MODALITIES}), T=mask.shape[1])
+        return Outputs(logits, offsets, gates={m: [] for m in MODALITIES})
 
     def cross_modal_pyramid(self, x: dict[str, Tensor], masks: list[Tensor]) -> list[Tensor]:
         """Per modality (B, T, D) -> the pyramid, per level (B, Tl, 2D)"""

@@ -1,0 +1,30 @@
+"""`davel export`: a model for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from davel.cli import console
+from davel.errors import ConfigError, printable
+
+
+def export(
+    model: str = typer.Argument(help="A built-in model or a model's folder."),
+    output: Path | None = typer.Option(None, "-o", "--output", help="The file (default: the model's name and .onnx)."),
+) -> None:
+    """Write a model as an ONNX file, checked against what it was made of; `davel localize -m FILE.onnx` runs it."""
+    from davel.onnx import export as write
+
+    target = output or Path(f"{Path(model).name}.onnx")
+    if target.suffix != ".onnx":
+        raise typer.BadParameter(f"name a file that ends in .onnx, not {target.name}", param_hint="--output")
+    try:
+        difference = write(model, target)
+    except OSError as error:
+        raise ConfigError(f"{printable(target)}: cannot write: {error.strerror}") from error
+    size = target.stat().st_size / 1e6
+    console.results().print(
+        f"{printable(target)}: {size:.1f} MB, outputs within {difference:.1g} of the model's", markup=False
+    )
