@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import tracemalloc
@@ -52,6 +53,18 @@ def test_every_container_gives_the_whole_of_both_tracks(tmp_path, suffix):
     assert len(pictures) == pytest.approx(75, abs=2)
     assert len(samples) / 16000 == pytest.approx(3, abs=0.15)
     assert coverage.both[1] == pytest.approx(3, abs=0.1)
+
+
+def test_a_frame_that_cannot_be_converted_is_told(tmp_path, monkeypatch):
+    def refuse(self, frame):
+        raise av.error.BlockingIOError(errno.EAGAIN, "no thread", "sws")
+
+    monkeypatch.setattr(Grid, "_convert", refuse)
+    with (
+        open_media(make_media(tmp_path / "a.mp4")) as source,
+        pytest.raises(MediaError, match=r"a\.mp4: cannot decode: no thread: convert it"),
+    ):
+        list(source.read(fps=25, sample_rate=16000))
 
 
 def test_frames_come_at_their_presentation_times_not_at_a_mean_rate(tmp_path):

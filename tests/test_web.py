@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -507,15 +506,25 @@ def run_child(task: child.Task) -> list[dict]:
         return [json.loads(line) for line in process.stdout]
 
 
-def test_a_job_takes_no_more_memory_than_it_may(clip, model, tmp_path):
-    huge = make_media(
-        tmp_path / "huge.mp4", times=[0.0, 0.04, 0.08], picture=lambda t: np.zeros((8000, 8000, 3), np.uint8), seconds=1
+@pytest.fixture(scope="module")
+def huge(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("huge")
+    return make_media(
+        folder / "huge.mp4", times=[0.0, 0.04, 0.08], picture=lambda t: np.zeros((8000, 8000, 3), np.uint8), seconds=1
     )
-    task = child.Task(str(huge), "huge.mp4", str(model), "cpu", str(tmp_path), 500_000_000)
+
+
+@pytest.mark.parametrize("megabytes", [350, 500, 650, 800])
+def test_a_job_takes_no_more_memory_than_it_may(huge, model, tmp_path, megabytes):
+    """FFmpeg fails in many ways where memory is short, and with some amounts drops pictures without a word."""
+    task = child.Task(str(huge), "huge.mp4", str(model), "cpu", str(tmp_path), megabytes * 1_000_000)
     assert "more memory than a job may" in run_child(task)[-1]["error"]
     assert not (tmp_path / "result.json").exists()
-    allowed = child.Task(**asdict(task) | {"path": str(clip), "memory_bytes": 4_000_000_000})
-    assert run_child(allowed)[-1]["done"]
+
+
+def test_a_job_that_takes_less_memory_is_done(clip, model, tmp_path):
+    task = child.Task(str(clip), "clip.mp4", str(model), "cpu", str(tmp_path), 4_000_000_000)
+    assert run_child(task)[-1]["done"]
 
 
 def test_a_job_ends_with_its_server(model, tmp_path):

@@ -176,14 +176,17 @@ class Source:
             self._seek(start, [stream for _, stream in wanted])
 
         def within(items: Iterator[Picture] | Iterator[Sound]) -> Iterator[Picture | Sound]:
-            for item in items:
-                if end is None:
-                    yield item
-                elif isinstance(item, Picture):
-                    if item.index < round(end * (fps or 0)):
+            try:
+                for item in items:
+                    if end is None:
                         yield item
-                elif item.first < (last := round(end * (sample_rate or 0))):
-                    yield Sound(item.first, item.samples[: last - item.first])
+                    elif isinstance(item, Picture):
+                        if item.index < round(end * (fps or 0)):
+                            yield item
+                    elif item.first < (last := round(end * (sample_rate or 0))):
+                        yield Sound(item.first, item.samples[: last - item.first])
+            except av.error.FFmpegError as error:
+                raise self._undecodable(error) from error
 
         damaged = 0
         for packet in self._packets([stream for _, stream in wanted]):
@@ -196,9 +199,7 @@ class Source:
                 track.damaged = True
                 continue
             except (av.error.FFmpegError, OSError) as error:
-                raise MediaError(
-                    f"{self._name}: cannot decode: {_reason(error)}: convert it with another tool"
-                ) from error
+                raise self._undecodable(error) from error
             damaged += packet.is_corrupt
             track.damaged |= packet.is_corrupt
             for frame in frames:
@@ -216,6 +217,9 @@ class Source:
                 f"{damaged} damaged packets, what they held is missing: compare with the original file"
             )
         self._coverage = self._close_coverage(grid, sound, start, end)
+
+    def _undecodable(self, error: Exception) -> MediaError:
+        return MediaError(f"{self._name}: cannot decode: {_reason(error)}: convert it with another tool")
 
     def _seek(self, start: float, streams: list[Any]) -> None:
         """Go on from before `start`, from where all streams can be decoded; if need be, from the beginning."""

@@ -6,6 +6,7 @@ stdin stays open as long as that lives. Tells its progress, and how it ended, as
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,6 +20,8 @@ from pathlib import Path
 LEAST_SCORE = 0.05
 """What scores less is not kept for the page."""
 MAX_OUTPUT_BYTES = 2**30
+SPARE = 0.25
+"""The part of its memory that a job must leave: where it gets none, FFmpeg drops pictures without a word."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,10 @@ def tell(**content: object) -> None:
 
 def work(task: Task) -> None:
     """Localize, and draw the sound's peaks."""
-    from davel.errors import DavelError, MediaError, printable
+    from davel.errors import DavelError, printable
     from davel.files import replacing
     from davel.formats import write_text, writer
-    from davel.localize import Failure, Request, answer
+    from davel.localize import load
     from davel.media import probe
     from davel.web.peaks import measure
 
@@ -66,13 +69,13 @@ def work(task: Task) -> None:
     try:
         duration = probe(path).duration_seconds
         tell(seconds=0.0, duration=duration)
-        outcome = answer(Request(path, task.model, task.device, threshold=LEAST_SCORE), progress)
-        if isinstance(outcome, Failure):
-            raise MediaError(outcome.reason)
+        outcome = load(task.model, task.device).localize(path, threshold=LEAST_SCORE, progress=progress)
         peaks = measure(path, lambda: progress(outcome.duration))
-    except (DavelError, MemoryError, RuntimeError) as error:
+        if _most_memory() > (1 - SPARE) * task.memory_bytes:
+            raise MemoryError
+    except (DavelError, MemoryError, OSError, RuntimeError) as error:
         text = str(error)
-        if isinstance(error, MemoryError) or re.search("allocate memory|not enough memory", text):  # FFmpeg's, torch's
+        if _out_of_memory(error) or _most_memory() > (1 - SPARE) * task.memory_bytes:
             text = f"{task.name}: takes more memory than a job may: convert it, or raise --memory-gb"
         elif not isinstance(error, DavelError):
             raise
@@ -84,6 +87,29 @@ def work(task: Task) -> None:
     result = replace(outcome, info=replace(outcome.info, path=Path(task.name)))
     write_text(folder / "result.json", writer("json")(result))
     tell(seconds=outcome.duration, duration=outcome.duration, done=True)
+
+
+def _most_memory() -> int:
+    """At least the bytes that this process had for itself at any time; 0 where the system does not tell."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    now, peak, all_now = (int(lines[name].split()[0]) for name in ("VmData", "VmPeak", "VmSize"))
+    return 1024 * (now + peak - all_now)
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Whether this, or what caused it, is a want of memory: each library has its own word for it."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (
+            isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN)
+        ):
+            return True  # EAGAIN is what FFmpeg says where a thread gets no stack
+        if type(error) is RuntimeError and re.search("allocate memory|not enough memory|new thread", str(error)):
+            return True
+        error = error.__cause__
+    return False
 
 
 def main() -> None:
