@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from davel.events import Event, EventList
+    from davel.follow import Following
     from davel.localize import Localizer, Result, load
 
 __version__ = "0.1.0"
-__all__ = ["Event", "EventList", "Localizer", "Result", "__version__", "load"]
+__all__ = ["Event", "EventList", "Following", "Localizer", "Result", "__version__", "load"]
 
 
-_HOMES = {"Event": "events", "EventList": "events", "Localizer": "localize", "Result": "localize", "load": "localize"}
+_HOMES = {
+    "Event": "events", "EventList": "events", "Following": "follow",
+    "Localizer": "localize", "Result": "localize", "load": "localize",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

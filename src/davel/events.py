@@ -67,6 +67,17 @@ class EventList(Sequence[Event]):
             labels=tuple(labels),
         )
 
+    @classmethod
+    def join(cls, parts: Sequence[EventList], labels: Sequence[str]) -> EventList:
+        """One list behind the other, all of the same `labels`."""
+        parts = [cls.of([], labels), *parts]
+        return cls(
+            segments=np.concatenate([events.segments for events in parts]),
+            scores=np.concatenate([events.scores for events in parts]),
+            label_ids=np.concatenate([events.label_ids for events in parts]),
+            labels=tuple(labels),
+        )
+
     def __len__(self) -> int:
         return len(self.scores)
 

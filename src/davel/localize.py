@@ -23,6 +23,7 @@ from davel.events import EventList
 from davel.features import folder
 from davel.features.extract import Features, Settings, read
 from davel.features.spec import FeatureSpec
+from davel.follow import Following
 from davel.media import Coverage, MediaInfo
 from davel.memory import keep_freed_memory
 from davel.models import Network
@@ -175,6 +176,21 @@ class Localizer:
 
         seen = find_events(self.model, steps(), making.spec.timing, self.info.labels, choice.decode)
         return self._result(seen, choice, *reading.facts, offset, start, end)
+
+    def follow(
+        self,
+        path: str | Path,
+        *,
+        threshold: float | Literal["auto"] | None = None,
+        settings: DecodeSettings | None = None,
+        idle_seconds: float = 10.0,
+    ) -> Following:
+        """The events of a file that is still being written, or of a pipe (`-`: standard input), as they become certain.
+
+        The file is at its end when it has not grown for `idle_seconds`, a pipe when it is closed.
+        """
+        least = self._least(threshold)
+        return Following(self.model, self.info, Path(path), least, settings or DecodeSettings(), idle_seconds)
 
     def localize_features(
         self,

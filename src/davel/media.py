@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, Protocol, TypeVar
 
 import av
 import av.error
 from av.stream import Disposition
 
 from davel.errors import MediaError, printable
-from davel.tracks import Grid, Mono, Picture, Sound
+from davel.tracks import Grid, Mono, Picture, Sound, Track
 
 __all__ = ["AudioTrack", "Coverage", "MediaInfo", "Picture", "Sound", "Source", "VideoTrack", "open_media", "probe"]
 
@@ -29,6 +29,17 @@ STILLS = frozenset({"image2", "tty", "bin", "xbin", "adf", "idf"})
 """Formats of pictures and text that FFmpeg would play as video."""
 
 
+class Readable(Protocol):
+    """What FFmpeg reads from; it seeks where there is a `seek`, too."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def fileno(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+File = TypeVar("File", bound=Readable)
 RUN_UP_SECONDS = 1
 """What is decoded before a start and behind an end, so that pictures and sound are whole there."""
 
@@ -99,6 +110,8 @@ def probe(path: str | Path) -> MediaInfo:
 class Source:
     """An open media file. Close it, or use it as a context manager."""
 
+    _remedy = "convert it again"
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._name = printable(path)
@@ -114,6 +127,7 @@ class Source:
         except BaseException:
             self.close()
             raise
+        self._tracks: list[Grid | Mono] = []
         self._coverage: Coverage | None = None
         self._warnings: list[str] = []
 
@@ -128,6 +142,11 @@ class Source:
     def close(self) -> None:
         self._container.close()
         self._file.close()
+
+    @property
+    def begin(self) -> float:
+        """The seconds at which the later of the tracks begins, as far as they have been read."""
+        return max((float(track.start) for track in self._tracks if track.start is not None), default=0.0)
 
     @property
     def coverage(self) -> Coverage:
@@ -171,7 +190,7 @@ class Source:
         begin = Fraction(start)
         grid = Grid(self._video, *clock, Fraction(fps), size, colours, begin) if fps is not None else None
         sound = Mono(self._audio, *clock, sample_rate, resampler, begin) if sample_rate is not None else None
-        tracks = [track for track in (grid, sound) if track is not None]
+        self._tracks = tracks = [track for track in (grid, sound) if track is not None]
         if start > 0:
             self._seek(start, [stream for _, stream in wanted])
 
@@ -203,6 +222,7 @@ class Source:
             damaged += packet.is_corrupt
             track.damaged |= packet.is_corrupt
             for frame in frames:
+                self._check_clock(track, frame)
                 yield from within(track.push(frame))
             if end is not None and all(t.end > end + RUN_UP_SECONDS for t in tracks):
                 break
@@ -237,9 +257,9 @@ class Source:
 
     def _lands_before(self, start: float, target: int, missing: set[int]) -> bool:
         """Whether all tracks go on from before `start` if `target` microseconds are sought, as not in every file."""
-        with self.path.open("rb") as file, _container(file) as container:
-            container.seek(target, backward=True)
-            for packet in container.demux(*sorted(missing)):
+        with self.path.open("rb") as file, container(file) as opened:
+            opened.seek(target, backward=True)
+            for packet in opened.demux(*sorted(missing)):
                 if packet.pts is None or not packet.is_keyframe or packet.stream.index not in missing:
                     continue
                 if packet.pts * packet.time_base - self._origin > start:
@@ -250,18 +270,11 @@ class Source:
         return False
 
     def _open(self) -> tuple[Any, Any]:
-        try:
-            if self.path.is_dir():
-                raise MediaError(f"{self._name}: is a folder: name a media file")
-            file = self.path.open("rb")
-        except OSError as error:
-            hint = {errno.ENOENT: "check the name", errno.EACCES: "give yourself the right to read it"}
-            advice = hint.get(error.errno or 0, "check the file")
-            raise MediaError(f"{self._name}: cannot open: {error.strerror or error}: {advice}") from error
+        file = self._opened(lambda: self.path.open("rb"))
         try:
             if os.fstat(file.fileno()).st_size == 0:
                 raise MediaError(f"{self._name}: is empty: copy or record it again")
-            return file, _container(file)
+            return file, container(file)
         except av.error.FFmpegError as error:
             file.close()
             raise MediaError(
@@ -272,15 +285,25 @@ class Source:
             file.close()
             raise
 
+    def _opened(self, opener: Callable[[], File]) -> File:
+        try:
+            if self.path.is_dir():
+                raise MediaError(f"{self._name}: is a folder: name a media file")
+            return opener()
+        except OSError as error:
+            hint = {errno.ENOENT: "check the name", errno.EACCES: "give yourself the right to read it"}
+            advice = hint.get(error.errno or 0, "check the file")
+            raise MediaError(f"{self._name}: cannot open: {error.strerror or error}: {advice}") from error
+
     def _start_of_clock(self) -> Fraction:
         starts = [s.start_time * s.time_base for s in (self._video, self._audio) if s and s.start_time is not None]
         return max(min(starts, default=Fraction(0)), Fraction(0))  # what lies before zero is the coder's run-up
 
     def _describe(self) -> MediaInfo:
-        container, video, audio = self._container, None, None
+        video, audio = None, None
         if self._video is not None:
             context = self._video.codec_context
-            rotation = _rotation(self.path)
+            rotation = self._rotation()
             width, height = (context.width, context.height)[:: -1 if rotation % 180 else 1]
             video = VideoTrack(
                 codec=context.name,
@@ -294,12 +317,22 @@ class Source:
             audio = AudioTrack(codec=context.name, sample_rate=context.sample_rate, channels=context.layout.nb_channels)
         return MediaInfo(
             path=self.path,
-            format=container.format.name,
+            format=self._container.format.name,
             size_bytes=os.fstat(self._file.fileno()).st_size,
-            duration_seconds=container.duration / 1e6 if container.duration else None,
+            duration_seconds=self._container.duration / 1e6 if self._container.duration else None,
             video=video,
             audio=audio,
         )
+
+    def _rotation(self) -> int:
+        """Degrees counterclockwise; it is known from the first frame on."""
+        with self.path.open("rb") as file, container(file) as opened:
+            try:
+                stream = opened.streams.best("video")
+                frame: Any = next(iter(opened.decode(stream)), None)
+            except av.error.FFmpegError:
+                return 0
+            return 0 if frame is None else round(frame.rotation / 90) * 90 % 360
 
     def _packets(self, streams: list[Any]) -> Iterator[Any]:
         """All packets; a file that breaks off ends like one that is whole, and is found out by its length."""
@@ -316,13 +349,16 @@ class Source:
                 return
             yield packet
 
+    def _check_clock(self, track: Track, frame: Any) -> None:
+        """Whether a frame can be of this recording: in a file, what is damaged is a gap."""
+
     def _close_coverage(self, grid: Grid | None, sound: Mono | None, start: float, end: float | None) -> Coverage:
         spans: dict[str, tuple[float, float] | None] = {"video": None, "audio": None}
         for kind, track in (("video", grid), ("audio", sound)):
             if track is None:
                 continue
             if track.start is None:
-                raise MediaError(f"{self._name}: nothing of its {kind} track can be decoded: convert it again")
+                raise MediaError(f"{self._name}: nothing of its {kind} track can be decoded: {self._remedy}")
             last = float(track.end)
             if end is not None and last > end:
                 spans[kind] = (max(float(track.start), 0.0), end)
@@ -355,7 +391,7 @@ class Source:
             )
 
 
-def _container(file: BinaryIO) -> Any:
+def container(file: Readable) -> Any:
     """Of this file alone: its name is taken for no protocol, and a playlist that names others opens nothing."""
     return av.open(file, mode="r", metadata_errors="replace", options={"protocol_whitelist": "none"})
 
@@ -379,17 +415,6 @@ def _best(container: Any, kind: str) -> Any:
     if stream.codec_context is None:
         return None
     return stream
-
-
-def _rotation(path: Path) -> int:
-    """Degrees counterclockwise; it is known from the first frame on."""
-    with path.open("rb") as file, _container(file) as container:
-        try:
-            stream = container.streams.best("video")
-            frame: Any = next(iter(container.decode(stream)), None)
-        except av.error.FFmpegError:
-            return 0
-        return 0 if frame is None else round(frame.rotation / 90) * 90 % 360
 
 
 def _reason(error: Exception) -> str:

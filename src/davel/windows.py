@@ -49,52 +49,45 @@ class Windows:
 
     def __init__(self, model: Runs) -> None:
         self.model = model
-        self.length = model.config.max_length
-        self.num_levels = model.config.num_levels
-        self.unit = 2 ** (self.num_levels - 1)
+        self.length: int = model.config.max_length
+        self.unit: int = 2 ** (model.config.num_levels - 1)
+        """The coarsest level's step."""
         self.visual: Tensor | None = None
         self.audio: Tensor | None = None
         self.T = 0
         """The steps that have come."""
         self.start = 0
         """Of the next window, and the first step that is kept."""
-        self.last: tuple[int, int, Outputs] | None = None
-        """Start and end of the window before, and its outputs."""
         self.seam = 0
         """Where the last stretch ended."""
+
+    @property
+    def latency(self) -> int:
+        """The steps at most from the end of what was viewed to the last that have come, once a window is full."""
+        return math.ceil((self.length + self.unit) / 2)
 
     def push(self, visual: Tensor, audio: Tensor) -> Iterator[View]:
         """The next steps, (n, Dv) and (n, Da)"""
         self.visual = visual if self.visual is None else torch.cat([self.visual, visual])
         self.audio = audio if self.audio is None else torch.cat([self.audio, audio])
         self.T += len(visual)
-        while self.T > self.start + self.length:  # what lies beyond it will be seen by another window
-            yield from self._run(self.start)
+        while self.T > self.start + self.length:  # the next window sees what lies beyond; they meet in their middle
+            yield self._view(self.start + math.ceil((self.unit + self.length) / 2))
             self.visual, self.audio = self.visual[self.unit :], self.audio[self.unit :]
             self.start += self.unit
 
     def finish(self) -> Iterator[View]:
         """The last window reaches the end of the video, and the last stretch, too."""
-        if self.T == 0:
-            return
-        yield from self._run(max(math.ceil((self.T - self.length) / self.unit), 0) * self.unit)
-        yield self._view(self.T, is_last=True)
+        if self.T > 0:
+            yield self._view(self.T, is_last=True)
 
     @torch.inference_mode()
-    def _run(self, start: int) -> Iterator[View]:
+    def _view(self, seam: int, is_last: bool = False) -> View:
         assert self.visual is not None
         assert self.audio is not None
-        if self.last is not None:
-            yield self._view(math.ceil((start + self.last[1]) / 2))  # the middle of the overlap
-        part = slice(start - self.start, start - self.start + self.length)
-        v, a = (x[None, part].to(self.model.device) for x in (self.visual, self.audio))
+        v, a = (x[None, : self.length].to(self.model.device) for x in (self.visual, self.audio))
         outputs = self.model(v, a, torch.ones(v.shape[:2], dtype=torch.bool, device=v.device))
-        self.last = (start, start + v.shape[1], outputs)
-
-    def _view(self, seam: int, is_last: bool = False) -> View:
-        assert self.last is not None
-        start, _, outputs = self.last
-        view = View(outputs, start, (self.seam, seam), is_last)
+        view = View(outputs, self.start, (self.seam, seam), is_last)
         self.seam = seam
         return view
 
@@ -109,12 +102,42 @@ def views(model: Runs, steps: Iterable[tuple[Tensor, Tensor]]) -> Iterator[View]
 
 @dataclass(frozen=True)
 class Found:
-    """What a network finds in a video."""
+    """What a network finds in a video, or in a stretch of it."""
 
     events: EventList
     """Best first."""
     gates: dict[str, NDArray[np.float32]]
     """`audio` and `visual`: (T,) at the finest level; empty in a network without gates."""
+
+
+def _decoder(
+    model: Runs, timing: Timing, labels: Sequence[str], settings: DecodeSettings | None = None
+) -> WindowDecoder:
+    return WindowDecoder(timing, labels, model.config.max_length, Windows(model).unit, settings)
+
+
+def latency(model: Runs, timing: Timing) -> float:
+    """The seconds at most from the end of an event to the step with which it is certain."""
+    steps = Windows(model).latency + _decoder(model, timing, ()).latency
+    return (steps * timing.stride + timing.window / 2) / timing.fps
+
+
+def stretches(
+    model: Runs,
+    steps: Iterable[tuple[Tensor, Tensor]],
+    timing: Timing,
+    labels: Sequence[str],
+    settings: DecodeSettings | None = None,
+) -> Iterator[Found]:
+    """What is found in a video of any length, as soon as it is certain: no later step changes it.
+
+    Gates come stretch by stretch, the events of a stretch a while later; they may reach beyond the video's end.
+    """
+    decoder = _decoder(model, timing, labels, settings)
+    for view in views(model, steps):
+        events = decoder.push(view.outputs, view.start, view.middle, view.is_last)
+        gates = {modality: view.gate(modality) for modality in view.outputs.gates}
+        yield Found(events, {modality: gate for modality, gate in gates.items() if gate is not None})
 
 
 def find_events(
@@ -124,12 +147,8 @@ def find_events(
     labels: Sequence[str],
     settings: DecodeSettings | None = None,
 ) -> Found:
-    """The events of a video of any length; they may reach beyond its end."""
-    decoder = WindowDecoder(timing, labels, model.config.max_length, settings)
-    gates: dict[str, list[NDArray[np.float32]]] = {}
-    for view in views(model, steps):
-        decoder.push(view.outputs, view.start, view.middle, view.is_last)
-        for modality in view.outputs.gates:
-            if (gate := view.gate(modality)) is not None:
-                gates.setdefault(modality, []).append(gate)
-    return Found(decoder.finish(), {modality: np.concatenate(parts) for modality, parts in gates.items()})
+    """All of it together."""
+    parts = list(stretches(model, steps, timing, labels, settings))
+    events = EventList.join([part.events for part in parts], labels)
+    gates = {m: np.concatenate([part.gates[m] for part in parts]) for m in (parts[0].gates if parts else ())}
+    return Found(events.select(np.argsort(-events.scores, kind="stable")), gates)

@@ -15,13 +15,15 @@ from davel.errors import printable
 
 if TYPE_CHECKING:
     from davel.events import EventList
-    from davel.localize import Result
+    from davel.localize import Request, Result
 
 
 def localize(
     inputs: list[Path] = typer.Argument(help="Media files, folders of them, or globs."),
     output: str = typer.Option(".", "-o", "--output", help="Folder for the results, or - for stdout."),
-    format: str = typer.Option("json", "-f", "--format", help="Formats to write, by commas; see `davel convert`."),
+    format: str | None = typer.Option(
+        None, "-f", "--format", help="Formats to write, by commas (default: json); see `davel convert`."
+    ),
     model: str = typer.Option("scenes", "-m", "--model", help="A built-in model, a model's folder, or an ONNX file."),
     threshold: str | None = typer.Option(
         None, metavar="SCORE", help="Least score of an event, or auto: one for each class (default: the model's)."
@@ -35,6 +37,14 @@ def localize(
     ),
     start: str = typer.Option("0", help="Look for events from here on: seconds, or H:MM:SS."),
     end: str | None = typer.Option(None, help="And up to here."),
+    follow: bool = typer.Option(
+        False,
+        "--follow",
+        help="The file is still being written, or is a pipe (-: stdin): print its events as JSON lines.",
+    ),
+    idle: float | None = typer.Option(
+        None, min=0, help="With --follow: a file that has not grown for so many seconds is at its end (default: 10)."
+    ),
     features: Path | None = typer.Option(
         None, help="Folder that `davel extract` wrote: its features are used, others are made and kept there."
     ),
@@ -52,7 +62,24 @@ def localize(
     from davel.errors import ConfigError
     from davel.localize import Failure, Request, expand, localize_files
 
-    names = [name.strip() for name in format.split(",") if name.strip()]
+    least = _threshold(threshold)
+    if follow:
+        given = {
+            "-o": output not in (".", "-"), "-f": format not in (None, "jsonl"), "--top-k": top_k, "--plot": plot,
+            "--annotations": annotations, "--start": start != "0", "--end": end, "--features": features, "--ray": ray,
+        }  # fmt: skip
+        unfit = [name for name, value in given.items() if value]
+        if unfit or len(inputs) != 1:
+            raise typer.BadParameter(
+                f"takes no {unfit[0]}: events are printed as they come" if unfit else "takes one file, or - for stdin",
+                param_hint="--follow",
+            )
+        request = Request(inputs[0], model, device, colours, resampler, least, runtime=runtime)
+        _follow(request, 10.0 if idle is None else idle)
+        return
+    if idle is not None:
+        raise typer.BadParameter("goes with --follow only", param_hint="--idle")
+    names = [name.strip() for name in (format or "json").split(",") if name.strip()]
     writers = {name: formats.writer(name) for name in names}
     if not writers:
         raise typer.BadParameter("name at least one format", param_hint="-f")
@@ -65,7 +92,6 @@ def localize(
         from davel.plot import require_matplotlib
 
         require_matplotlib()
-    least = _threshold(threshold)
     first, last = _seconds(start, "--start"), None if end is None else _seconds(end, "--end")
     if last is not None and last <= first:
         raise typer.BadParameter(f"must lie behind --start, got {end}", param_hint="--end")
@@ -121,6 +147,27 @@ def localize(
             if not to_stdout:
                 console.results().print(events_table(outcome))
     console.end([failure.path for failure in failures], len(files))
+
+
+def _follow(request: Request, idle_seconds: float) -> None:
+    """Print each event as soon as it is certain, and what is to be known of the recording at its end."""
+    from davel import formats
+    from davel.errors import MediaError
+    from davel.events import EventList
+
+    path = request.path
+    following = request.localizer.follow(path, threshold=request.threshold, idle_seconds=idle_seconds)
+    name = printable(path)
+    console.complain(f"davel: following {name}: an event comes {following.latency_seconds:.0f} s after its end at most")
+    try:
+        for event in following:
+            video = formats.Video(path.stem, EventList.of([event], [event.label]), media=str(path))
+            print(formats.FORMATS["jsonl"].dumps([video]), end="", flush=True)
+    except MediaError as error:
+        console.complain(f"davel: {error}")
+        raise typer.Exit(error.exit_code) from error
+    for warning in following.coverage.warnings:
+        console.complain(f"davel: {name}: {warning}")
 
 
 def _threshold(text: str | None) -> float | Literal["auto"] | None:

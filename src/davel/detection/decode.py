@@ -84,17 +84,19 @@ class WindowDecoder:
     What a point proposes counts in the window in whose middle the proposed event lies, and a little beyond that, so
     that none falls between two windows: all of a long event's points are then heard where it is seen whole.
 
-    Half a window's length of time is settled at a time: its candidates compete with those of a whole length before and
-    after, and those events are kept whose middle lies in it, so that each comes once. A video of at most one length has
-    the events that `decode` gives. Memory: the candidates of three lengths, and the events.
+    A block of time is settled at a time: its candidates compete with those of half a length before and after, and those
+    events are kept whose middle lies in it, so that each comes once. A video of at most one length has the events that
+    `decode` gives. Memory: the candidates of two lengths.
     """
 
     def __init__(
-        self, timing: Timing, labels: Sequence[str], length: int, settings: DecodeSettings | None = None
+        self, timing: Timing, labels: Sequence[str], length: int, block: int, settings: DecodeSettings | None = None
     ) -> None:
-        """`length` is that of a window in steps: so much of a video may have `max_events` of its own."""
-        self.timing, self.labels, self.length = Timing(*timing), tuple(labels), length
+        """`length` is that of a window in steps; each `block` of steps may have `max_events` of its own."""
+        self.timing, self.labels, self.length, self.block = Timing(*timing), tuple(labels), length, block
         self.settings = settings or DecodeSettings()
+        self.context = length // 2
+        """The steps before and after a block, whose candidates compete with its own."""
         self.num_levels = 0
         self.open: list[Candidates] = []
         """Of each window that is still looked at."""
@@ -102,11 +104,15 @@ class WindowDecoder:
         """The steps whose candidates have come."""
         self.settled = 0
         """The steps whose events are certain."""
-        self.found: list[EventList] = []
+
+    @property
+    def latency(self) -> int:
+        """The steps at most from the end of what is certain to the end of what has come."""
+        return self.block + self.context
 
     def push(self, outputs: Outputs, start: int, middle: tuple[int, int], is_last: bool) -> EventList:
         """The outputs of the next window, its first step, and the steps in its middle, which follow on the last ones:
-        the events that are certain by now."""
+        the events that are certain now and were not before; after the last window, all that are left."""
         self.num_levels = len(outputs.logits)
         margin = 2**self.num_levels / 8  # a quarter of the coarsest level's step
         between = (middle[0] - margin if middle[0] else -math.inf, math.inf if is_last else middle[1] + margin)
@@ -117,26 +123,21 @@ class WindowDecoder:
         segments, scores, classes = (torch.cat(part).cpu().numpy() for part in zip(*levels, strict=True))
         self.known = middle[1]
         self.open.append(Candidates(*middle, segments, scores, classes))
-        before, block = len(self.found), max(self.length // 2, 1)
-        while self.known - self.settled >= block + self.length:
-            self._settle(self.settled + block)
-        self.open = [c for c in self.open if c.end > self.settled - self.length]
-        return self._all(self.found[before:])
+        found = []
+        while self.known - self.settled >= self.latency:
+            found.append(self._settle(self.settled + self.block))
+        if is_last and self.settled == 0 and self.known <= self.length:
+            found.append(self._settle(math.inf))
+        while is_last and self.settled < self.known:
+            following = self.settled + self.block
+            found.append(self._settle(following if following < self.known else math.inf))
+        self.open = [c for c in self.open if c.end > self.settled - self.context]
+        return EventList.join(found, self.labels)
 
-    def finish(self) -> EventList:
-        """All events of the video, best first."""
-        if self.settled == 0 and self.known <= self.length and self.open:
-            self._settle(math.inf)
-        while self.settled < self.known:
-            following = self.settled + max(self.length // 2, 1)
-            self._settle(following if following < self.known else math.inf)
-        found = self._all(self.found)
-        return found.select(np.argsort(-found.scores, kind="stable"))
-
-    def _settle(self, end: float) -> None:
+    def _settle(self, end: float) -> EventList:
         """The events from where the last ones ended to step `end`."""
         start = self.settled or -math.inf
-        around = [c for c in self.open if c.end > self.settled - self.length and c.start < end + self.length]
+        around = [c for c in self.open if c.end > self.settled - self.context and c.start < end + self.context]
         segments = np.concatenate([c.segments for c in around])
         scores = np.concatenate([c.scores for c in around])
         classes = np.concatenate([c.classes for c in around])
@@ -146,17 +147,8 @@ class WindowDecoder:
         segments, scores, classes = nms(segments[best], scores[best], classes[best], nms_settings)
         middle = segments.mean(1)
         own = np.flatnonzero((start <= middle) & (middle < end))[: self.settings.nms.max_events]
-        self.found.append(_events(self.timing, self.labels, segments[own], scores[own], classes[own]))
         self.settled = self.known if end == math.inf else int(end)
-
-    def _all(self, parts: Sequence[EventList]) -> EventList:
-        parts = parts or [EventList.of([], self.labels)]
-        return EventList(
-            segments=np.concatenate([events.segments for events in parts]),
-            scores=np.concatenate([events.scores for events in parts]),
-            label_ids=np.concatenate([events.label_ids for events in parts]),
-            labels=self.labels,
-        )
+        return _events(self.timing, self.labels, segments[own], scores[own], classes[own])
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from davel.features import light
 from davel.features.layout import I3D_VGGISH_LAYOUT, LIGHT_LAYOUT, Layout
 from davel.features.spec import FeatureSpec
 from davel.features.streams import Networks, Rows, Sound, TwoStream
+from davel.live import Live
 from davel.media import Coverage, MediaInfo, Picture, open_media
 
 T = TypeVar("T")
@@ -30,6 +31,8 @@ EXTRACTORS: dict[str, Layout] = {"light": LIGHT_LAYOUT, "i3d-vggish": I3D_VGGISH
 MAX_ASPECT = 8
 """The longer side of a picture over the shorter: flow compares every point with every other."""
 PICTURES_AHEAD = 16
+STEPS_AT_ONCE = 16
+"""Every stream gives its steps when so many are complete, or before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +135,18 @@ class Extractor:
 class Reading:
     """A file as its features are made, in one pass. Memory: what one track is ahead of the other."""
 
-    def __init__(self, extractor: Extractor, path: Path, start: float = 0.0, end: float | None = None) -> None:
+    def __init__(
+        self,
+        extractor: Extractor,
+        path: Path,
+        start: float = 0.0,
+        end: float | None = None,
+        idle_seconds: float | None = None,
+    ) -> None:
         """`start` should be a multiple of a step's length: the steps are those of the whole file from there on."""
-        self.extractor, self.path, self.start, self.end = extractor, path, start, end
+        self.extractor, self.path, self.start, self.end, self.idle_seconds = extractor, path, start, end, idle_seconds
+        self.begin = 0.0
+        """Seconds from which there are pictures and sound, as far as they have been read."""
         self.seconds = 0.0
         """Of media that have been read."""
         self._facts: tuple[MediaInfo, Coverage] | None = None
@@ -151,7 +163,7 @@ class Reading:
     def rows(self) -> Generator[tuple[str, NDArray[np.float32]]]:
         """A stream's name and its next steps (n, D). MediaError if the file cannot be read as a whole."""
         make, spec = self.extractor, self.extractor.spec
-        with open_media(self.path) as source:
+        with open_media(self.path) if self.idle_seconds is None else Live(self.path, self.idle_seconds) as source:
             video = source.info.video
             if make.networks and video and max(video.width, video.height) > MAX_ASPECT * min(video.width, video.height):
                 raise MediaError(
@@ -170,6 +182,7 @@ class Reading:
             visual, audio = make.streams()
             with closing(ahead(items, PICTURES_AHEAD) if make.networks else items) as items:
                 for item in items:
+                    self.begin = source.begin
                     if isinstance(item, Picture):
                         self.seconds = item.index / spec.fps
                         yield from self._counted(visual.push(item.rgb))
@@ -219,14 +232,12 @@ class Reading:
 class _Light:
     """The light features come many steps at a time."""
 
-    STEPS_AT_ONCE = 64
-
     def __init__(self, name: str, stream: light.LightVisual | light.LightAudio) -> None:
         self.name, self.stream = name, stream
 
     def push(self, item: Any) -> Rows:
         self.stream.push(item)
-        if len(self.stream) > self.STEPS_AT_ONCE:
+        if len(self.stream) > STEPS_AT_ONCE:
             yield from self.finish()
 
     def finish(self) -> Rows:
@@ -264,9 +275,20 @@ def extract(path: Path, settings: Settings | str = "light") -> Features:
     return Features(visual=visual, audio=audio, spec=spec, info=info, coverage=coverage, lengths=reading.lengths)
 
 
-def read(path: Path, settings: Settings | str = "light", start: float = 0.0, end: float | None = None) -> Reading:
-    """A file, or what of it lies from `start` to `end` seconds; features are made as one iterates over its steps."""
-    return Reading(extractor(Settings.named(settings) if isinstance(settings, str) else settings), path, start, end)
+def read(
+    path: Path,
+    settings: Settings | str = "light",
+    start: float = 0.0,
+    end: float | None = None,
+    *,
+    idle_seconds: float | None = None,
+) -> Reading:
+    """A file, or what of it lies from `start` to `end` seconds; features are made as one iterates over its steps.
+
+    With `idle_seconds` it is a recording that goes on (`davel.live`), until nothing has come for so long.
+    """
+    made = extractor(Settings.named(settings) if isinstance(settings, str) else settings)
+    return Reading(made, path, start, end, idle_seconds)
 
 
 def ahead(items: Iterable[T], depth: int) -> Generator[T]:

@@ -1,0 +1,207 @@
+"""Recordings that go on: their events come early, and are those of the whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media_files import grey, make_media, tone
+from tiny import tiny_model
+
+import davel
+from davel.errors import MediaError
+from davel.events import Event
+
+SECONDS = 75.0
+INTERLEAVED = {"max_interleave_delta": "0"}
+FRAGMENTED = INTERLEAVED | {"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def localizer(model) -> davel.Localizer:
+    return davel.load(model)
+
+
+def record(path: Path, seconds: float = SECONDS, **options) -> Path:
+    options = {"options": INTERLEAVED} | options
+    return make_media(path, seconds=seconds, picture=lambda t: grey(int(90 + 80 * np.sin(t))), **options)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory) -> Path:
+    return record(tmp_path_factory.mktemp("recording") / "camera.ts")
+
+
+@pytest.fixture(scope="module")
+def whole(localizer, recording) -> list[Event]:
+    return list(localizer.localize(recording, threshold=0.2).events)
+
+
+def grow(path: Path, content: bytes, parts: int = 20, pause: float = 0.05) -> threading.Thread:
+    """Write a file piece by piece; the first is there at once."""
+    size = -(-len(content) // parts)
+    path.write_bytes(content[:size])
+
+    def write() -> None:
+        for n in range(1, parts):
+            time.sleep(pause)
+            with path.open("ab") as file:
+                file.write(content[n * size : (n + 1) * size])
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    return thread
+
+
+def test_a_growing_file_has_the_events_of_the_whole(localizer, recording, whole, tmp_path):
+    path = tmp_path / "camera.ts"
+    writer = grow(path, recording.read_bytes())
+    found = list(localizer.follow(path, threshold=0.2, idle_seconds=1.0))
+    writer.join()
+    assert len(whole) > 20
+    assert sorted(found, key=repr) == sorted(whole, key=repr)
+
+
+def test_events_come_within_the_latency_and_before_the_end(localizer, recording):
+    following = localizer.follow(recording, idle_seconds=0)
+    told = [(following.seconds, event.end) for event in following]
+    assert following.latency_seconds == pytest.approx(80 * 0.32 + 0.48 + 16 * 0.32 + 2)
+    assert all(now <= end + following.latency_seconds for now, end in told)
+    early = [now for now, _ in told if now < SECONDS - 10]
+    assert len(early) > 20
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.mkv", {}), ("a.ts", {}), ("a.mp4", {"options": FRAGMENTED})])
+def test_a_recording_that_begins_late_is_cut_as_the_file_is(localizer, tmp_path, name, options):
+    path = record(tmp_path / name, 12.0, audio_start=1.5, samples=tone(9.0, 16000), **options)
+    found = list(localizer.follow(path, threshold=0.0, idle_seconds=0))
+    result = localizer.localize(path)
+    assert sorted(found, key=repr) == sorted(result.events, key=repr)
+    assert min(event.start for event in found) >= result.coverage.both[0]
+
+
+def test_a_file_ends_when_it_has_not_grown_for_long(localizer, recording, tmp_path):
+    path = tmp_path / "camera.ts"
+    content = recording.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    following = localizer.follow(path, idle_seconds=0.3)
+    began = time.monotonic()
+    list(following)
+    assert time.monotonic() - began > 0.3
+    assert following.coverage.both[1] == pytest.approx(SECONDS / 2, abs=5)
+
+
+def test_a_clock_that_is_set_back_is_told(localizer, recording, tmp_path):
+    path = tmp_path / "twice.ts"
+    path.write_bytes(2 * recording.read_bytes())
+    with pytest.raises(MediaError, match=r"twice\.ts: its clock went from 7.* s to .* s: follow it anew"):
+        list(localizer.follow(path, idle_seconds=0))
+
+
+@pytest.mark.parametrize("content", [b"", b"words " * 999])
+def test_what_is_no_recording_is_refused(localizer, tmp_path, content):
+    path = tmp_path / "a.ts"
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match=r"a\.ts: nothing that can be followed: record as MPEG-TS, Matroska"):
+        list(localizer.follow(path, idle_seconds=0))
+
+
+def test_a_file_whose_index_is_at_its_end_is_refused(localizer, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    path = make_media(tmp_path / "a.mp4", seconds=20, picture=lambda t: np.roll(noise, int(25 * t), 0))
+    assert localizer.localize(path).duration > 19
+    with pytest.raises(MediaError, match=r"a\.mp4: nothing of its video track can be decoded: record as MPEG-TS"):
+        list(localizer.follow(path, idle_seconds=0))
+
+
+def test_a_missing_recording_is_told(localizer, tmp_path):
+    with pytest.raises(MediaError, match=r"none\.ts: cannot open: No such file or directory: check the name"):
+        list(localizer.follow(tmp_path / "none.ts"))
+
+
+def start(*arguments: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "davel", "localize", *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_a_pipe_is_followed_and_its_events_are_printed_while_it_is_open(recording, model, whole):
+    content = recording.read_bytes()
+    with start("--follow", "-", "-m", model, "--threshold", 0.2) as process:
+        process.stdin.write(content)
+        process.stdin.flush()
+        first = json.loads(process.stdout.readline())  # the pipe is open: this is no end
+        assert process.poll() is None
+        process.stdin.close()
+        rest, complaints = process.stdout.read(), process.stderr.read()
+    assert process.returncode == 0
+    assert complaints.decode() == "davel: following -: an event comes 33 s after its end at most\n"
+    lines = [first, *map(json.loads, rest.splitlines())]
+    assert first.keys() == {"file", "label", "start", "end", "score"}
+    found = [Event(line["label"], line["start"], line["end"], line["score"]) for line in lines]
+    assert sorted(found, key=repr) == sorted(whole, key=repr)
+
+
+def test_an_interrupt_ends_it_and_what_was_certain_is_told(recording, model):
+    with start("--follow", "-", "-m", model) as process:
+        process.stdin.write(recording.read_bytes())
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["label"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_pipe_of_something_else_ends_in_one_line(model):
+    with start("--follow", "-", "-m", model) as process:
+        out, complaints = process.communicate(b"words " * 999, timeout=60)
+    assert process.returncode == 3
+    assert out == b""
+    assert complaints.splitlines()[1].startswith(b"davel: -: nothing that can be followed")
+
+
+def test_what_is_printed_can_be_converted(run, recording, model, tmp_path):
+    code, out, _ = run("localize", "--follow", recording, "--idle", 0, "-m", model, "--threshold", 0.2)
+    assert code == 0
+    (tmp_path / "camera.jsonl").write_text(out)
+    assert run("convert", "camera.jsonl", "camera.vtt")[0] == 0
+    assert "-->" in (tmp_path / "camera.vtt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("a.ts", "b.ts"), "takes one file, or - for stdin"),
+        (("a.ts", "-o", "out"), "takes no -o: events are printed as they come"),
+        (("a.ts", "-f", "vtt"), "takes no -f"),
+        (("a.ts", "--plot"), "takes no --plot"),
+        (("a.ts", "--end", "9"), "takes no --end"),
+    ],
+)
+def test_options_that_a_recording_cannot_have_are_refused(run, options, complaint):
+    code, _, err = run("localize", "--follow", *options)
+    assert code == 2
+    assert complaint in " ".join(err.replace("│", " ").split())
+
+
+def test_idle_is_for_recordings(run, recording):
+    code, _, err = run("localize", recording, "--idle", 3)
+    assert code == 2
+    assert "goes with --follow only" in err
