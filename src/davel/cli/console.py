@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,13 @@ def end(failed: Sequence[Path], total: int) -> None:
             complain(f"  {printable(path)}")
     if failed:
         raise typer.Exit(3)
+
+
+def clock(seconds: float) -> str:
+    """As players show it: `0:01:30`."""
+    if not math.isfinite(seconds):
+        return "?"
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
 
 
 def progress_bar() -> Progress:

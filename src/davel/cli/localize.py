@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -61,6 +62,7 @@ def localize(
     from davel import formats
     from davel.errors import ConfigError
     from davel.localize import Failure, Request, expand, localize_files
+    from davel.media import probe
 
     least = _threshold(threshold)
     if follow:
@@ -132,12 +134,18 @@ def localize(
     failures = []
     with console.progress_bar() as bar:
         task = bar.add_task("localize", total=len(files), note="")
+        done, ends = 0, dict[Path, float]()
 
         def progress(path: Path, seconds: float) -> None:
-            bar.update(task, note=f"{printable(path.name)}: {seconds:.0f} s")
+            if path not in ends:
+                ends[path] = min(probe(path).duration_seconds or math.inf, last or math.inf)
+            part = (seconds - first) / (ends[path] - first)  # 0 where no length is declared
+            where = f"{console.clock(seconds)} of {console.clock(ends[path])}"
+            bar.update(task, completed=done + min(max(part, 0), 1), note=f"{printable(path.name)}: {where}")
 
         for outcome in localize_files(requests, write, cluster=cluster, progress=progress):
-            bar.advance(task)
+            done += 1
+            bar.update(task, completed=done)
             if isinstance(outcome, Failure):
                 failures.append(outcome)
                 console.complain(f"davel: {outcome.reason}")
