@@ -46,6 +46,24 @@ def test_columns_may_stand_in_any_order(tmp_path, videos):
     assert read_table(path, videos).videos["a"].events[0].start == 1
 
 
+def test_what_davel_convert_makes_of_other_tools_labels_is_a_table(run, tmp_path, videos):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.audacity.txt").write_text("0.5\t1.5\tbark\n1\t2\thowl\n")
+        code, _, err = run("convert", f"{name}.audacity.txt", f"{name}.csv")
+        assert code == 0, err
+    lines = [(tmp_path / f"{name}.csv").read_text().splitlines() for name in ("a", "b")]
+    assert lines[0][:2] == ["file,label,start,end,score", "a,bark,0.500,1.500,1.0000"]
+    (tmp_path / "events.csv").write_text("\n".join([*lines[0], *lines[1][1:]]))
+    annotations = read_table(tmp_path / "events.csv", videos)
+    assert {key: len(video.events) for key, video in annotations.videos.items()} == {"a": 2, "b": 2}
+
+
+def test_what_a_model_found_is_no_truth(tmp_path, videos):
+    path = table(tmp_path, "a.mp4,bark,1,2,0.8\nb.mp4,bark,1,2,1\n", "file,label,start,end,score\n")
+    with pytest.raises(ConfigError, match=r"line 2: score 0.8: a model found this event and nobody looked at it"):
+        read_table(path, videos)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

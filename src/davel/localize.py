@@ -24,21 +24,13 @@ from davel.features import folder
 from davel.features.extract import Features, Settings, read
 from davel.features.spec import FeatureSpec
 from davel.follow import Following
-from davel.media import Coverage, MediaInfo
+from davel.media import MEDIA_SUFFIXES, Coverage, MediaInfo
 from davel.memory import keep_freed_memory
 from davel.models import Network
 from davel.models.network import Runs
 from davel.weights import ModelInfo, find_model, load_model
 from davel.windows import Found, find_events
 from davel.workers import Cluster, WorkerLost, each
-
-# fmt: off
-MEDIA_SUFFIXES = frozenset((
-    ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
-    ".ts", ".vob", ".webm", ".wmv",
-))
-# fmt: on
-"""What counts as a video in a folder; a file that is named itself may end in anything."""
 
 
 @dataclass(frozen=True, kw_only=True)

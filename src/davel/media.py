@@ -23,8 +23,18 @@ from av.stream import Disposition
 from davel.errors import MediaError, printable
 from davel.tracks import Grid, Mono, Picture, Sound, Track
 
-__all__ = ["AudioTrack", "Coverage", "MediaInfo", "Picture", "Sound", "Source", "VideoTrack", "open_media", "probe"]
+__all__ = [
+    "MEDIA_SUFFIXES", "AudioTrack", "Coverage", "MediaInfo", "Picture", "Sound", "Source", "VideoTrack", "open_media",
+    "probe",
+]  # fmt: skip
 
+# fmt: off
+MEDIA_SUFFIXES = frozenset((
+    ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
+    ".ts", ".vob", ".webm", ".wmv",
+))
+# fmt: on
+"""What counts as a video in a folder; a file that is named itself may end in anything."""
 STILLS = frozenset({"image2", "tty", "bin", "xbin", "adf", "idf"})
 """Formats of pictures and text that FFmpeg would play as video."""
 

@@ -1,6 +1,7 @@
 """A data set from a table: a CSV of `file,start,end,label`, one line per event, and a folder of videos.
 
-A line with a file alone says that the video has no event. Times are seconds.
+A line with a file alone says that the video has no event. Times are seconds. A column `score`, as `davel convert`
+writes it, must be 1 throughout: what a model found is no truth.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from glob import escape
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from davel.data.annotations import AnnotatedVideo, Annotations
 from davel.errors import ConfigError, MediaError, printable, refuse
 from davel.events import Event, EventList
 from davel.files import replacing
-from davel.media import probe
+from davel.media import MEDIA_SUFFIXES, probe
 
 COLUMNS = ("file", "start", "end", "label")
 TOLERATED_SECONDS = 0.5
@@ -79,6 +81,7 @@ def read_table(
     """
     rows, problems = _rows(path)
     refuse(path, problems)
+    rows = [(line, _with_suffix(file, videos), event) for line, file, event in rows]
     files = list(dict.fromkeys(file for _, file, _ in rows))
     durations: dict[str, float] = {}
     for done, file in enumerate(files, 1):
@@ -147,7 +150,7 @@ def _rows(path: Path) -> tuple[list[tuple[int, str, Event | None]], list[str]]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
             header = [name.strip() for name in next(reader, [])]
-            if sorted(header) != sorted(COLUMNS):
+            if sorted(name for name in header if name != "score") != sorted(COLUMNS):
                 raise ConfigError(
                     f"{printable(path)}: line 1: expected the columns {','.join(COLUMNS)}, "
                     f"got {printable(','.join(header)) or 'nothing'}"
@@ -179,6 +182,14 @@ def _file(name: str) -> str:
     return name
 
 
+def _with_suffix(name: str, videos: Path) -> str:
+    """A file's name where a table gives only what stands before its dot, as those of other tools do."""
+    if (videos / name).exists():
+        return name
+    found = [path.name for path in videos.glob(f"{escape(name)}.*") if path.suffix.lower() in MEDIA_SUFFIXES]
+    return found[0] if len(found) == 1 else name
+
+
 def _event(row: dict[str, str]) -> Event | None:
     given = [name for name in COLUMNS[1:] if row[name]]
     if not given:
@@ -187,9 +198,14 @@ def _event(row: dict[str, str]) -> Event | None:
         missing = ", ".join(name for name in COLUMNS[1:] if not row[name])
         raise ValueError(f"{missing} missing: an event needs start, end and label")
     try:
-        start, end = float(row["start"]), float(row["end"])
+        start, end, score = float(row["start"]), float(row["end"]), float(row.get("score") or 1)
     except ValueError:
         raise ValueError(f"expected seconds, got {row['start']!r} and {row['end']!r}") from None
+    if score != 1:
+        raise ValueError(
+            f"score {score:g}: a model found this event and nobody looked at it: correct it on the page of "
+            "`davel serve`, or leave that column out"
+        )
     if not 0 <= start < end < float("inf"):
         raise ValueError(f"an event needs 0 <= start < end, got {start:g} and {end:g}")
     return Event(row["label"], start, end)

@@ -32,7 +32,7 @@ from davel.errors import printable
 from davel.events import Event, EventList
 from davel.files import read_json
 from davel.formats import Video
-from davel.localize import MEDIA_SUFFIXES
+from davel.media import MEDIA_SUFFIXES
 from davel.web import peaks
 from davel.web.child import LEAST_SCORE
 from davel.web.jobs import Conflict, Full, Job, Jobs
