@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-browser lint setup
+.PHONY: demo test test-browser lint docs setup
 
 demo: setup  ## render a scene, find its events, compare them with the truth
 	$(BIN)/davel demo
@@ -18,9 +18,12 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: setup  ## the documentation's site, in site/
+	$(BIN)/mkdocs build --strict
+
 setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,plots,tensorboard,ray,readers,web,onnx,browser]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,plots,tensorboard,ray,readers,web,onnx,browser,docs]'
 	touch $@

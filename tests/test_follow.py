@@ -185,6 +185,12 @@ def test_what_is_printed_can_be_converted(run, recording, model, tmp_path):
     assert "-->" in (tmp_path / "camera.vtt").read_text()
 
 
+def test_a_recording_without_events_is_named(run, recording, model):
+    code, out, _ = run("localize", "--follow", recording, "--idle", 0, "-m", model, "--threshold", 1)
+    assert code == 0
+    assert [json.loads(line) for line in out.splitlines()] == [{"file": str(recording)}]
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

@@ -125,6 +125,17 @@ def test_the_csv_has_a_line_per_event(result, tmp_path):
     assert f",{result.events[0].label},{result.events[0].start:.3f}," in lines[1]
 
 
+def test_a_part_says_where_it_looked(localizer, tmp_path):
+    result = localizer.localize(
+        make_media(tmp_path / "a.mkv", seconds=30, picture=lambda t: grey(90)), start=12.0, end=17.5
+    )
+    assert result.span == (12.0, 17.5)
+    assert result.to_dict()["coverage"]["start"] == 12.0
+    assert len(result.events)
+    assert result.events.segments.min() >= 12
+    assert result.events.segments.max() <= 17.5
+
+
 def test_another_format_is_refused(result, tmp_path):
     with pytest.raises(ConfigError, match=r"a\.doc: what format is that\? Say --to, or end .* \.json, \.csv"):
         result.save(tmp_path / "a.doc")

@@ -43,7 +43,9 @@ class Result:
     duration: float
     """Seconds, of the longer track."""
     coverage: Coverage
-    """What was really decoded; events lie where both tracks are."""
+    """What was really decoded."""
+    span: tuple[float, float]
+    """Seconds in which events were looked for: what was asked for, where both tracks are."""
     gates: dict[str, NDArray[np.float32]]
     """`audio` and `visual`: (T,) at the finest level, how much that modality opens the other; empty without gates."""
     features: FeatureSpec
@@ -64,7 +66,7 @@ class Result:
         info = asdict(self.info) | {"path": str(self.info.path), "duration_seconds": round(self.duration, 6)}
         return {
             "media": info,
-            "coverage": {"start": self.coverage.both[0], "end": self.coverage.both[1]} | asdict(self.coverage),
+            "coverage": {"start": self.span[0], "end": self.span[1]} | asdict(self.coverage),
             "model": {"name": self.model, "weights_sha256": self.weights_sha256, "features": asdict(self.features)},
             "settings": self.settings,
             "labels": list(self.events.labels),
@@ -212,13 +214,14 @@ class Localizer:
         end: float | None = None,
     ) -> Result:
         first, last = coverage.both
-        found = replace(seen.events, segments=seen.events.segments + offset)
-        found = found.clipped(max(first, start), last if end is None else min(last, end)).above(choice.least)
+        span = (max(first, start), last if end is None else min(last, end))
+        found = replace(seen.events, segments=seen.events.segments + offset).clipped(*span).above(choice.least)
         return Result(
             info=info,
             events=found if choice.top_k is None else found[: choice.top_k],
             duration=coverage.duration_seconds,
             coverage=coverage,
+            span=span,
             gates=seen.gates,
             features=self.info.features,
             model=self.info.name,

@@ -224,7 +224,7 @@ def _draw_waveform(axes: Axes, result: Result) -> None:
 
 
 def _not_covered(result: Result) -> list[tuple[float, float]]:
-    start, end = result.coverage.both
+    start, end = result.span
     return [(a, b) for a, b in ((0.0, start), (end, result.duration)) if b - a > 0.05]
 
 

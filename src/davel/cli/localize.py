@@ -166,11 +166,19 @@ def _follow(request: Request, idle_seconds: float) -> None:
     path = request.path
     following = request.localizer.follow(path, threshold=request.threshold, idle_seconds=idle_seconds)
     name = printable(path)
+
+    def tell(events: EventList) -> None:
+        """A line per event; if there is none, one that names the file."""
+        print(formats.FORMATS["jsonl"].dumps([formats.Video(path.stem, events, media=str(path))]), end="", flush=True)
+
     console.complain(f"davel: following {name}: an event comes {following.latency_seconds:.0f} s after its end at most")
     try:
+        any_told = False
         for event in following:
-            video = formats.Video(path.stem, EventList.of([event], [event.label]), media=str(path))
-            print(formats.FORMATS["jsonl"].dumps([video]), end="", flush=True)
+            tell(EventList.of([event], [event.label]))
+            any_told = True
+        if not any_told:
+            tell(EventList.of([], []))
     except MediaError as error:
         console.complain(f"davel: {error}")
         raise typer.Exit(error.exit_code) from error
@@ -203,7 +211,7 @@ def _seconds(text: str, option: str) -> float:
 
 def events_table(result: Result) -> Table:
     """The events in order of time."""
-    start, end = result.coverage.both
+    start, end = result.span
     title = escape(f"{printable(result.info.path.name)}: {len(result.events)} events in {start:.1f}-{end:.1f} s")
     table = Table("start", "end", "event", "score", title=title, title_justify="left", title_style="bold")
     for column in (0, 1, 3):
