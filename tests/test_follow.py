@@ -19,6 +19,7 @@ from tiny import tiny_model
 import davel
 from davel.errors import MediaError
 from davel.events import Event
+from davel.tracks import Grid, Track
 
 SECONDS = 75.0
 INTERLEAVED = {"max_interleave_delta": "0"}
@@ -109,6 +110,21 @@ def test_a_clock_that_is_set_back_is_told(localizer, recording, tmp_path):
     path.write_bytes(2 * recording.read_bytes())
     with pytest.raises(MediaError, match=r"twice\.ts: its clock went from 7.* s to .* s: follow it anew"):
         list(localizer.follow(path, idle_seconds=0))
+
+
+def test_a_stray_time_stamp_is_damage(localizer, recording, whole, monkeypatch):
+    real = Track.time_of
+
+    def time_of(self, frame):
+        time = real(self, frame)
+        return time + 10**6 if isinstance(self, Grid) and abs(time - 30) < 0.02 else time
+
+    monkeypatch.setattr(Track, "time_of", time_of)
+    following = localizer.follow(recording, threshold=0.2, idle_seconds=0)
+    assert len(list(following)) == pytest.approx(len(whole), abs=2)
+    assert following.coverage.both[1] == pytest.approx(SECONDS, abs=1)
+    (gap,) = following.coverage.video_gaps
+    assert gap == pytest.approx((30, 30.04), abs=0.03)
 
 
 @pytest.mark.parametrize("content", [b"", b"words " * 999])

@@ -354,6 +354,13 @@ def test_in_half_the_bits_the_losses_are_about_the_same(config):
         assert logs["bfloat16"][part] != logs["float32"][part]
 
 
+def test_the_model_reports_from_the_best_score_on_validation(config):
+    fitted = load_model(train(config))[1]
+    assert fitted.threshold not in (0.5, 0.0)
+    given = replace(config, output=config.output.with_name("given"), threshold=0.25)
+    assert load_model(train(given))[1].threshold == 0.25
+
+
 def test_the_last_weights_are_kept_beside_the_best(config):
     best = train(config)
     assert load_model(best)[1].figures["epoch"] <= 4

@@ -195,6 +195,7 @@ def evaluate(
         draws = analysis.resamples(len(videos), resamples)
         drawn = analysis.mean_average_precision(matches.resampled(draws))
         low, high = analysis.interval(drawn, analysis.mean_average_precision(matches.average_precision()))
+        low, high = low.clip(0, 1), high.clip(0, 1)
         *ends, average = zip(_rounded(low), _rounded(high), strict=True)
         named = {str(t): list(end) for t, end in zip(THRESHOLDS, ends, strict=True)}
         figures["intervals"] = {"average_mAP": list(average), "mAP": named, "resamples": resamples}

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
@@ -19,7 +20,9 @@ from davel.tracks import Track
 
 LOOK_SECONDS = 0.1
 MOST_BACK_SECONDS, MOST_ON_SECONDS = 10.0, 3600.0
-"""A time stamp that is off by more belongs to another recording, or to another clock."""
+"""A time stamp that is off by more is damaged, or of another recording or clock."""
+MOST_STRAYS = 50
+"""Frames in a row whose time stamps are so; about a second or two."""
 
 
 class Growing:
@@ -59,6 +62,8 @@ class Live(Source):
 
     def __init__(self, path: Path, idle_seconds: float) -> None:
         self._idle_seconds = idle_seconds
+        self._strays = Counter[int]()
+        """Of each stream, in a row."""
         super().__init__(path)
 
     def _open(self) -> tuple[Any, Any]:
@@ -78,14 +83,21 @@ class Live(Source):
     def _rotation(self) -> int:
         return 0
 
-    def _check_clock(self, track: Track, frame: Any) -> None:
-        jump = float(track.time_of(frame) - track.end)
-        if track.start is not None and not -MOST_BACK_SECONDS < jump < MOST_ON_SECONDS:
-            end = float(track.end)
+    def _is_of_this_clock(self, track: Track, frame: Any) -> bool:
+        """A stray time stamp is damage; many, one after the other, are another clock. MediaError then."""
+        end = float(track.end)
+        jump = float(track.time_of(frame)) - end
+        if track.start is None or -MOST_BACK_SECONDS < jump < MOST_ON_SECONDS:
+            self._strays[track.stream.index] = 0
+            return True
+        track.damaged = True
+        self._strays[track.stream.index] += 1
+        if self._strays[track.stream.index] > MOST_STRAYS:
             raise MediaError(
                 f"{self._name}: its clock went from {end:.1f} s to {end + jump:.1f} s: follow it anew: events would "
                 "stand at wrong times"
             )
+        return False
 
     def _check_end(self, end: float, declared: float, what: str, slack: float) -> None:
         """What was declared when it was opened says nothing of the end."""

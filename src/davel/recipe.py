@@ -103,8 +103,9 @@ class TrainConfig:
     detection: DecodeSettings = field(default_factory=DecodeSettings)
     weights: Literal["float32", "float16"] = "float32"
     """How the kept model's weights are stored; float16 makes its file half as large."""
-    threshold: float = 0.5
-    """The score from which the model reports events unless told otherwise."""
+    threshold: float | None = None
+    """The score from which the model reports events unless told otherwise; by default the one with the best F1 on the
+    validation videos."""
     tensorboard: bool = False
     """Also write the log for TensorBoard, into the run's folder. Needs the extra `tensorboard`."""
 

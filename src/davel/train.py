@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from davel import parallel
+from davel import analysis, parallel
 from davel.data.annotations import Annotations
 from davel.data.dataset import Batch, Dataset, training_batches
 from davel.data.folder import DataConfig
 from davel.detection import Criterion
 from davel.errors import ConfigError, MissingError, printable
-from davel.evaluate import predict, score
+from davel.evaluate import ANALYSED, match_videos, predict, score
 from davel.events import EventList
 from davel.files import replacing
 from davel.memory import keep_freed_memory
@@ -317,7 +317,7 @@ def _train(config: TrainConfig, resume: bool, device: torch.device, report: Repo
             config=network,
             features=training.spec,
             labels=annotations.labels,
-            threshold=config.threshold,
+            threshold=_threshold(config, predicted, validation, network.num_classes),
             figures={"validation": figures, "epoch": run.epoch}
             | ({"data": training.origin} if training.origin else {})
             | ({"skipped": len(training.skipped)} if training.skipped else {}),
@@ -334,6 +334,13 @@ def _train(config: TrainConfig, resume: bool, device: torch.device, report: Repo
         log.write(line)
         report.on_epoch(line)
     return config.output / "best"
+
+
+def _threshold(config: TrainConfig, predicted: dict[str, EventList], validation: Dataset, num_classes: int) -> float:
+    if config.threshold is not None:
+        return config.threshold
+    fitted = analysis.fit_thresholds(match_videos(predicted, validation.videos, num_classes), ANALYSED)
+    return round(fitted.overall, 3)
 
 
 def _rate(run: Run) -> float:
