@@ -32,6 +32,7 @@ from davel.errors import printable
 from davel.events import Event, EventList
 from davel.files import read_json
 from davel.formats import Video
+from davel.localize import read_model
 from davel.media import MEDIA_SUFFIXES
 from davel.web import peaks
 from davel.web.child import LEAST_SCORE
@@ -149,9 +150,7 @@ class Settings:
 
 def create_app(settings: Settings) -> FastAPI:
     """The application. ConfigError if the model is not one."""
-    from davel.weights import load_model
-
-    _, model, _ = load_model(settings.model)
+    _, model, _ = read_model(settings.model)
     for name in ("uploads", "results"):
         (settings.data / name).mkdir(parents=True, exist_ok=True)
     jobs, saving = Jobs(settings.data / "jobs.sqlite"), threading.Lock()
