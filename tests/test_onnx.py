@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from media_files import grey, make_media
 from tiny import CONFIG, INFO, tiny_model
+from web_server import start
 
 import davel
 from davel.errors import ConfigError
 from davel.features.light import SPEC
 from davel.models import Unav, UnavConfig, build
 from davel.onnx import TOLERANCE, export, load_onnx
+from davel.web.child import LEAST_SCORE
 from davel.weights import ModelInfo, load_model, save_model
 
 pytest.importorskip("onnxruntime")
@@ -100,6 +104,30 @@ def test_the_commands(run, model, clip, monkeypatch, tmp_path):
     assert "not ONNX files" in err
     code, _, err = run("evaluate", "m.onnx", "--annotations", "x.json", "--videos", "v")
     assert code in (4, 5)
+
+
+@pytest.mark.slow
+def test_a_file_is_served_as_it_is_localized(run, file, clip, tmp_path):
+    pytest.importorskip("fastapi")
+    running = start(tmp_path / "data", "-m", file)
+    try:
+        assert running.json("GET", "/api/info")["model"]["labels"] == list(INFO.labels)
+        found = running.json("GET", f"/api/jobs/{running.done(clip)['id']}/events")["events"]
+    finally:
+        running.stop()
+    assert run("localize", clip, "-m", file, "--threshold", LEAST_SCORE, "--device", "cpu")[0] == 0
+    expected = json.loads((tmp_path / "clip.json").read_text())["events"]
+    assert found == [{name: event[name] for name in ("label", "start", "end", "score")} for event in expected]
+    assert found
+
+
+def test_other_files_are_not_served(run, tmp_path):
+    pytest.importorskip("fastapi")
+    (tmp_path / "bad.onnx").write_bytes(b"nothing of the kind")
+    for name, reason in (("bad.onnx", "not an ONNX model"), ("absent.onnx", "cannot read: No such file")):
+        code, _, err = run("serve", "-m", name, "--data", "data")
+        assert code == 4
+        assert f"{name}: {reason}" in err
 
 
 def test_other_files_are_refused(run, model, clip, tmp_path):

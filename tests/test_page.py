@@ -413,12 +413,123 @@ def test_a_job_is_cancelled(page, server, long):
     expect(page.locator("#cancel")).to_be_hidden()
 
 
-def test_what_the_browser_cannot_play_is_said_and_the_rest_is_shown(page, server, tmp_path):
-    odd = make_media(tmp_path / "odd.avi", seconds=4, video_codec="mpeg2video", audio_codec="mp2")
-    job = server.done(odd)
-    page.goto(f"{server.url}/#job={job['id']}")
-    expect(page.locator("#unplayable")).to_contain_text("cannot play odd.avi")
+def odd_one(folder: Path, name: str = "odd.avi", seconds: float = 6, **options: object) -> Path:
+    """A video that Chromium does not play, or not all of it; its pictures get lighter."""
+    made = {"video_codec": "mpeg4", "audio_codec": "mp2", "sample_rate": 32000} | options
+    return make_media(
+        folder / name, seconds=seconds, picture=lambda t: grey(min(int(40 + 30 * t), 230), (144, 176)), **made
+    )
+
+
+def grey_shown(page) -> float:
+    """The middle of the picture, as the browser draws it."""
+    return page.evaluate(
+        """() => { const c = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+        c.drawImage(document.getElementById('video'), 0, 0, 300, 150);
+        return c.getImageData(150, 75, 1, 1).data[1]; }"""
+    )
+
+
+LOADED = "() => document.getElementById('video').readyState >= 2 && document.getElementById('video').videoWidth > 0"
+
+
+def test_what_the_browser_cannot_play_is_watched_as_a_copy(page, server, tmp_path):
+    job = server.done(odd_one(tmp_path))
+    page.goto(f"{server.url}/#job={job['id']}&t=2")
+    told = page.locator("#unplayable")
+    expect(told).to_contain_text("cannot play odd.avi")
     assert shown(page) > 0
+    page.keyboard.press("ArrowRight")
+    assert position(page) == pytest.approx(3, abs=0.01)
+    button = page.get_by_role("button", name="Make a copy to watch")
+    button.focus()
+    page.keyboard.press("Enter")
+    until(page, LOADED)
+    expect(told).to_contain_text("a small copy of it")
+    expect(button).to_be_hidden()
+    assert page.evaluate("document.getElementById('video').duration") == pytest.approx(job["duration"], abs=0.05)
+    assert position(page) == pytest.approx(3, abs=0.01)
+    until(page, "() => !document.getElementById('video').seeking")
+    assert grey_shown(page) == pytest.approx(130, abs=6)
+    expect(page.locator("#play")).to_be_focused()
+    page.keyboard.press("Space")
+    until(page, "() => document.getElementById('video').currentTime > 4.5")
+    page.keyboard.press("Space")
+    expect(told).to_contain_text("cannot play odd.avi")
+    # once it is there it is used at once
+    until(page, "() => /t=[4-6]/.test(location.hash)")
+    page.wait_for_timeout(400)
+    again = page.context.new_page()
+    again.goto(page.url)
+    until(again, LOADED)
+    assert position(again) == pytest.approx(position(page), abs=0.02)
+    expect(again.get_by_role("button", name="Make a copy to watch")).to_be_hidden()
+
+
+def test_a_copy_is_cancelled(page, server, tmp_path):
+    job = server.done(odd_one(tmp_path, seconds=200))
+    page.goto(f"{server.url}/#job={job['id']}")
+    page.get_by_role("button", name="Make a copy to watch").click()
+    expect(page.locator("#copy-text")).to_contain_text("of 3:20")
+    page.locator("#cancel-copy").click()
+    button = page.get_by_role("button", name="Make a copy to watch")
+    expect(button).to_be_focused()
+    expect(page.locator("#copy-progress")).to_be_hidden()
+    assert server.json("GET", f"/api/jobs/{job['id']}/copy") is None
+    server.ask("DELETE", f"/api/jobs/{job['id']}")
+
+
+def test_a_copy_that_does_not_play_either_is_not_made_again_and_again(page, server, tmp_path):
+    job = server.done(odd_one(tmp_path))
+    server.json("POST", f"/api/jobs/{job['id']}/copy", expect=201)
+    file = server.data / "results" / job["id"] / "copy.mp4"
+    while not file.exists():
+        page.wait_for_timeout(50)
+    file.write_bytes(b"as if this browser knew no H.264")
+    page.goto(f"{server.url}/#job={job['id']}")
+    expect(page.locator("#unplayable")).to_contain_text("It cannot play the copy either")
+    expect(page.get_by_role("button", name="Make a copy to watch")).to_be_hidden()
+    assert shown(page) > 0
+
+
+def test_why_there_is_no_copy_is_told(page, server, tmp_path):
+    job = server.done(odd_one(tmp_path))
+    (server.data / "uploads" / job["id"]).write_bytes(b"no video any more")
+    page.goto(f"{server.url}/#job={job['id']}")
+    page.get_by_role("button", name="Make a copy to watch").click()
+    expect(page.locator("#copy-text")).to_contain_text("odd.avi: not a media file")
+    (server.data / "uploads" / job["id"]).unlink()
+    page.get_by_role("button", name="Make a copy to watch").click()
+    expect(page.locator("#copy-text")).to_have_text("odd.avi: is not there any more")
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"audio_codec": "aac"}, "show the pictures"),
+        ({"video_codec": "libx264", "audio_codec": "ac3"}, "play the sound"),
+    ],
+)
+def test_what_the_browser_leaves_out_is_noticed(page, server, tmp_path, options, what):
+    job = server.done(odd_one(tmp_path, "odd.mkv", **options))
+    page.goto(f"{server.url}/#job={job['id']}")
+    expect(page.locator("#viewer")).to_be_visible()
+    page.evaluate("document.getElementById('video').play()")
+    expect(page.locator("#unplayable")).to_contain_text(f"This browser cannot {what} of odd.mkv.")
+    page.get_by_role("button", name="Make a copy to watch").click()
+    expect(page.locator("#unplayable")).to_contain_text("a small copy of it")
+    until(page, LOADED)
+    page.evaluate("document.getElementById('video').play()")
+    until(page, "() => document.getElementById('video').webkitAudioDecodedByteCount > 0")
+    assert page.evaluate("document.getElementById('video').currentSrc").endswith("/copy/media")
+
+
+def test_sound_that_sets_in_late_is_no_missing_sound(page, server, tmp_path):
+    job = server.done(make_media(tmp_path / "late.mp4", seconds=5, audio_start=3.0))
+    view(page, server, job)
+    page.evaluate("document.getElementById('video').play()")
+    until(page, "() => document.getElementById('video').currentTime > 4.5")
+    expect(page.locator("#unplayable")).to_be_hidden()
 
 
 def test_a_restart_in_the_middle_goes_on(page, model, long, tmp_path):

@@ -10,20 +10,26 @@ import subprocess
 import sys
 import time
 import zipfile
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_files import grey, make_media
+from media_files import grey, make_media, tone
 from tiny import LABELS, tiny_model
 from web_server import Server, start
 
 from davel.data.table import put_events, read_table
-from davel.errors import ConfigError
+from davel.errors import ConfigError, MissingError
 from davel.events import Event
+from davel.media import open_media, probe
 from davel.web import child, peaks
+from davel.web.app import Settings, create_app
+from davel.web.copies import LEAST_PICTURE_BITS, PICTURE_BITS, SOUND_BITS, picture_bits, size_of, write_copy
 from davel.web.jobs import MAX_ATTEMPTS, Conflict, Full, Jobs
 from davel.web.runner import Limits, Runner
 from davel.web.security import is_loopback
@@ -190,7 +196,9 @@ def test_not_a_number_is_no_time(server, done):
 
 def test_the_api_describes_itself(server):
     described = server.json("GET", "/api/openapi.json")
-    assert {"/api/jobs", "/api/jobs/{key}/events", "/api/annotations", "/api/folder/{key}"} <= set(described["paths"])
+    paths = described["paths"]
+    assert {"/api/jobs", "/api/jobs/{key}/events", "/api/annotations", "/api/folder/{key}"} <= set(paths)
+    assert all(way["description"] for methods in paths.values() for way in methods.values())
 
 
 def test_the_page_needs_no_other_server(server):
@@ -496,10 +504,19 @@ def test_a_process_that_ends_without_a_word_has_failed(tmp_path):
     assert outcome(jobs, runner) == ("failed", "x.mp4: the process that read it ended with 1: out of luck")
 
 
-def run_child(task: child.Task) -> list[dict]:
+def task_of(
+    path: Path, folder: Path, model: Path, memory_bytes: int = 4_000_000_000, kind: child.Kind = "events"
+) -> child.Task:
+    return child.Task(kind, str(path), path.name, str(folder), memory_bytes, str(model), "cpu")
+
+
+def run_child(task: child.Task, *command: str) -> list[dict]:
     """What it told."""
     with subprocess.Popen(
-        [sys.executable, "-m", "davel.web.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, *(command or ("-m", "davel.web.child"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         process.stdin.write(child.to_json(task) + "\n")
         process.stdin.flush()
@@ -517,19 +534,19 @@ def huge(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("megabytes", [350, 500, 650, 800])
 def test_a_job_takes_no_more_memory_than_it_may(huge, model, tmp_path, megabytes):
     """FFmpeg fails in many ways where memory is short, and with some amounts drops pictures without a word."""
-    task = child.Task(str(huge), "huge.mp4", str(model), "cpu", str(tmp_path), megabytes * 1_000_000)
+    task = task_of(huge, tmp_path, model, megabytes * 1_000_000)
     assert "more memory than a job may" in run_child(task)[-1]["error"]
     assert not (tmp_path / "result.json").exists()
 
 
 def test_a_job_that_takes_less_memory_is_done(clip, model, tmp_path):
-    task = child.Task(str(clip), "clip.mp4", str(model), "cpu", str(tmp_path), 4_000_000_000)
+    task = task_of(clip, tmp_path, model)
     assert run_child(task)[-1]["done"]
 
 
 def test_a_job_ends_with_its_server(model, tmp_path):
     long = make_media(tmp_path / "long.mp4", seconds=400, picture=lambda t: grey(90))
-    task = child.Task(str(long), "long.mp4", str(model), "cpu", str(tmp_path), 4_000_000_000)
+    task = task_of(long, tmp_path, model)
     with subprocess.Popen(
         [sys.executable, "-m", "davel.web.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -551,6 +568,375 @@ def test_old_uploads_are_deleted(tmp_path):
     runner.stop()
     assert not jobs.all()
     assert not list((tmp_path / "uploads").iterdir())
+
+
+# Copies to watch.
+
+
+@pytest.fixture(scope="module")
+def copier(model, tmp_path_factory):
+    """A server with a video that browsers do not play, found and done."""
+    top = tmp_path_factory.mktemp("copier")
+    (top / "videos").mkdir()
+    make_media(
+        top / "videos" / "old.avi", seconds=4, picture=lambda t: grey(int(40 + 20 * t), (144, 176)),
+        video_codec="mpeg4", audio_codec="mp2", sample_rate=32000,
+    )  # fmt: skip
+    running = start(top / "data", top / "videos", "-m", model)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def old(copier) -> str:
+    [file] = copier.json("GET", "/api/folder")
+    job = copier.wait(copier.json("POST", f"/api/folder/{file['id']}", expect=201)["id"])
+    assert job["state"] == "done", job
+    return job["id"]
+
+
+def copied(server: Server, key: str) -> dict:
+    """The copy's state, once it is over."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        copy = server.json("GET", f"/api/jobs/{key}/copy")
+        if copy["state"] in ("done", "failed"):
+            return copy
+        time.sleep(0.1)
+    raise AssertionError(f"still {copy}")
+
+
+def test_a_copy_that_browsers_can_play_is_made_kept_and_deleted(copier, old):
+    path = f"/api/jobs/{old}/copy"
+    assert copier.json("GET", path) is None
+    assert copier.json("GET", f"{path}/media", expect=404)["detail"] == "old.avi: has no copy"
+    assert copier.json("POST", path, expect=201)["state"] in ("queued", "running")
+    duration = copier.json("GET", f"/api/jobs/{old}")["duration"]
+    assert copied(copier, old) == {"state": "done", "seconds": duration, "duration": duration, "error": None}
+    file = copier.data / "results" / old / "copy.mp4"
+    content = file.read_bytes()
+    assert content.find(b"moov") < content.find(b"mdat")
+    status, headers, part = copier.ask("GET", f"{path}/media", Range="bytes=10-19")
+    assert (status, part) == (206, content[10:20])
+    assert headers["content-type"] == "video/mp4"
+    assert headers["content-security-policy"] == "sandbox"
+    info = probe(file)
+    assert (info.video.codec, info.video.height, info.video.width) == ("h264", 144, 176)
+    assert (info.audio.codec, info.audio.channels) == ("aac", 1)
+    assert info.duration_seconds == pytest.approx(duration, abs=0.05)
+    assert copier.json("POST", path, expect=201)["state"] == "done"
+    assert file.read_bytes() == content
+    assert copier.ask("DELETE", path)[0] == 204
+    assert copier.json("GET", path) is None
+    assert not file.exists()
+
+
+def test_a_copy_that_fails_says_why_and_can_be_asked_for_again(copier, old):
+    path, video = f"/api/jobs/{old}/copy", copier.data.parent / "videos" / "old.avi"
+    content = video.read_bytes()
+    try:
+        video.write_bytes(b"no video any more")
+        assert copier.json("POST", path, expect=201)["error"] is None
+        copy = copied(copier, old)
+        assert copy["state"] == "failed"
+        assert copy["error"].startswith("old.avi: not a media file")
+        assert [p.name for p in (copier.data / "results" / old).iterdir() if "copy" in p.name] == []
+        assert copier.json("GET", f"/api/jobs/{old}")["state"] == "done"
+        video.unlink()
+        assert copier.json("POST", path, expect=404)["detail"] == "old.avi: is not there any more"
+    finally:
+        video.write_bytes(content)
+    assert copier.json("POST", path, expect=201)["state"] in ("queued", "running")
+    assert copied(copier, old)["state"] == "done"
+    assert copier.ask("DELETE", path)[0] == 204
+
+
+def test_there_is_a_copy_only_of_what_is_done(copier, tmp_path):
+    for method, path in (("GET", "copy"), ("POST", "copy"), ("DELETE", "copy"), ("GET", "copy/media")):
+        assert copier.json(method, f"/api/jobs/none/{path}", expect=404)["detail"].startswith("there is no such job")
+    (tmp_path / "bad.avi").write_bytes(b"no video at all")
+    key = copier.wait(copier.upload(tmp_path / "bad.avi")["id"])["id"]
+    assert copier.json("POST", f"/api/jobs/{key}/copy", expect=409)["detail"] == "bad.avi: is failed, not done"
+    assert copier.json("GET", f"/api/jobs/{key}/copy") is None
+
+
+def test_another_sites_page_cannot_ask_for_a_copy(copier, old):
+    path = f"/api/jobs/{old}/copy"
+    assert copier.ask("POST", path, Origin="http://evil.example")[0] == 403
+    assert copier.json("GET", path) is None
+
+
+def test_a_copy_goes_with_its_job(copier, clip):
+    key = copier.done(clip)["id"]
+    copier.json("POST", f"/api/jobs/{key}/copy", expect=201)
+    assert copied(copier, key)["state"] == "done"
+    assert copier.ask("DELETE", f"/api/jobs/{key}")[0] == 204
+    assert not (copier.data / "results" / key).exists()
+    copier.json("GET", f"/api/jobs/{key}/copy", expect=404)
+
+
+def test_a_copy_is_cancelled_in_the_middle_and_begun_again_after_a_restart(model, tmp_path):
+    long = make_media(tmp_path / "long.mp4", seconds=200, picture=lambda t: grey(90))
+    first = start(tmp_path / "data", "-m", model)
+    key = first.done(long)["id"]
+    path, folder = f"/api/jobs/{key}/copy", tmp_path / "data" / "results" / key
+
+    def begin() -> None:
+        first.json("POST", path, expect=201)
+        until = time.monotonic() + 60
+        while not 0 < first.json("GET", path)["seconds"] < 200 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert first.json("GET", path)["state"] == "running"
+        assert [p.suffix for p in folder.iterdir() if "copy" in p.name] == [".tmp"]
+
+    begin()
+    assert first.ask("DELETE", path)[0] == 204
+    assert first.json("GET", path) is None
+    until = time.monotonic() + 30
+    while len(list(folder.iterdir())) > 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert sorted(p.name for p in folder.iterdir()) == ["peaks.bin", "result.json"]
+    begin()
+    assert first.stop(signal.SIGKILL) == -signal.SIGKILL
+    second = start(tmp_path / "data", "-m", model)
+    try:
+        assert copied(second, key)["state"] == "done"
+        assert sorted(p.name for p in folder.iterdir()) == ["copy.mp4", "peaks.bin", "result.json"]
+        assert probe(folder / "copy.mp4").duration_seconds == pytest.approx(200, abs=0.05)
+    finally:
+        second.stop()
+
+
+def test_a_copy_is_refused_where_the_disk_is_full(model, tmp_path, monkeypatch):
+    from fastapi import HTTPException
+
+    app = create_app(Settings(data=tmp_path, model=str(model)))
+    [ask] = [r.endpoint for r in app.routes if r.path == "/api/jobs/{key}/copy" and "POST" in r.methods]
+    jobs = Jobs(tmp_path / "jobs.sqlite")
+    key = jobs.add("x.avi", "upload", "", 1, "queued", 9).id
+    (tmp_path / "uploads" / key).write_bytes(b"x")
+    jobs.claim()
+    jobs.end("events", key)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=child.SPARE_BYTES - 1))
+    with pytest.raises(HTTPException) as refusal:
+        ask(key)
+    assert refusal.value.status_code == 507
+    assert refusal.value.detail.startswith("x.avi: cannot be copied: the server's disk is full")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=child.SPARE_BYTES))
+    assert ask(key).state == "queued"
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ("child.MAX_OUTPUT_BYTES = 20_000", "the copy takes more than 2e-05 GB: cut the video into parts"),
+        ("child.SPARE_BYTES = 2**62", "the server's disk is full: delete some videos"),
+    ],
+)
+def test_a_copy_stays_within_its_limits(clip, model, tmp_path, limit, reason):
+    task = task_of(clip, tmp_path, model, kind="copy")
+    told = run_child(task, "-c", f"from davel.web import child\n{limit}\nchild.main()")
+    assert told[-1]["error"] == f"a clip.mp4: cannot be copied: {reason}"
+    assert list(tmp_path.iterdir()) == []
+    assert run_child(task)[-1]["done"]
+    assert [p.name for p in tmp_path.iterdir()] == ["copy.mp4"]
+
+
+def test_a_pyav_without_the_coder_is_told(clip, tmp_path, monkeypatch):
+    def absent(name: str, mode: str) -> None:
+        raise av.codec.codec.UnknownCodecError(name)
+
+    monkeypatch.setattr("av.Codec", absent)
+    with pytest.raises(MissingError, match=r"a clip.mp4: cannot be copied: this PyAV has no libx264"):
+        write_copy(clip, tmp_path / "copy.mp4", 2**30, lambda seconds: None)
+
+
+FLASH, BEEP = 1.2, 2.6
+"""Seconds at which the pictures turn white, and the sound sets in."""
+
+
+@pytest.mark.parametrize(
+    "starts", [{}, {"audio_start": 2.0}, {"video_start": 1.0}, {"audio_start": 1.0, "video_start": 0.5}]
+)
+def test_a_copy_is_in_step_with_the_video(tmp_path, starts):
+    seconds, rate = 4.0, 16000
+    delay = min(starts.get("audio_start", 0.0), starts.get("video_start", 0.0))
+    flash, beep = (at + starts.get(name, 0.0) - delay for at, name in ((FLASH, "video_start"), (BEEP, "audio_start")))
+    samples = np.where(np.arange(round(seconds * rate)) < BEEP * rate, 0, tone(seconds, rate))
+    video = make_media(
+        tmp_path / "x.mkv", seconds=seconds, picture=lambda t: grey(235 if t >= FLASH - 1e-6 else 20), samples=samples,
+        sample_rate=rate, audio_codec="pcm_s16le", **starts,
+    )  # fmt: skip
+    told: list[float] = []
+    end = write_copy(video, tmp_path / "copy.mp4", 2**30, told.append)
+    assert end == pytest.approx(seconds + max(starts.values(), default=0.0) - delay, abs=0.05)
+    assert told == sorted(told)
+    assert probe(tmp_path / "copy.mp4").duration_seconds == pytest.approx(end, abs=0.03)
+    with av.open(tmp_path / "copy.mp4") as copy:
+        frames = [(frame.time, frame.to_ndarray(format="gray").mean()) for frame in copy.decode(video=0)]
+    with av.open(tmp_path / "copy.mp4") as copy:
+        sound = [(frame.time, frame.sample_rate, frame.to_ndarray()[0]) for frame in copy.decode(audio=0)]
+    assert frames[0][0] == 0
+    assert next(time for time, level in frames if level > 128) == pytest.approx(flash, abs=0.02)
+    onset = next(t + np.argmax(np.abs(x) > 0.1) / rate for t, rate, x in sound if np.abs(x).max() > 0.1)
+    assert onset == pytest.approx(beep, abs=0.02)
+
+
+@pytest.mark.parametrize(("pictures", "sound"), [(75, 5.0), (125, 3.0)])
+def test_a_track_that_ends_early_does_not_end_the_copy(tmp_path, pictures, sound):
+    video = make_media(tmp_path / "x.mkv", times=[n / 25 for n in range(pictures)], seconds=sound)
+    assert write_copy(video, tmp_path / "copy.mp4", 2**30, lambda s: None) == pytest.approx(5, abs=0.1)
+    assert probe(tmp_path / "copy.mp4").duration_seconds == pytest.approx(5, abs=0.1)
+
+
+def test_a_copy_has_the_videos_colours_and_stands_upright(tmp_path):
+    picture = np.zeros((128, 64, 3), np.uint8)
+    picture[:64], picture[64:] = (200, 40, 90), (30, 90, 220)
+    video = make_media(tmp_path / "x.mp4", seconds=2, picture=lambda t: picture, rotation=90)
+    write_copy(video, tmp_path / "copy.mp4", 2**30, lambda s: None)
+    shown = []
+    for path in (video, tmp_path / "copy.mp4"):
+        with open_media(path) as source:
+            shown.append(next(item.rgb for item in source.read(fps=1, sample_rate=None)).astype(int))
+    assert shown[0].shape == shown[1].shape == (64, 128, 3)
+    assert np.abs(shown[0] - shown[1])[8:-8, 8:48].max() <= 8
+    assert np.abs(shown[0] - shown[1])[8:-8, 80:-8].max() <= 8
+
+
+@pytest.mark.parametrize(
+    ("video", "aspect", "size"),
+    [
+        ((1080, 1920), 1, (360, 640)),
+        ((1920, 1080), 1, (360, 202)),
+        ((576, 720), Fraction(64, 45), (360, 640)),
+        ((49, 65), 1, (48, 64)),
+        ((1, 1), 1, (2, 2)),
+        ((100, 10_000), 1, (12, 1280)),
+    ],
+)
+def test_a_copy_is_small_and_of_even_size(video, aspect, size):
+    track = SimpleNamespace(height=video[0], width=video[1])
+    assert size_of(SimpleNamespace(info=SimpleNamespace(video=track), pixel_aspect=Fraction(aspect))) == size
+
+
+def test_a_copy_of_an_anamorphic_video_is_as_wide_as_that_is_shown(tmp_path):
+    """As DVDs are: 720 columns that fill a wide screen."""
+    with av.open(tmp_path / "dvd.mpg", "w") as container:
+        video = container.add_stream("mpeg2video", rate=25)
+        video.height, video.width, video.pix_fmt = 576, 720, "yuv420p"
+        video.codec_context.sample_aspect_ratio = Fraction(64, 45)
+        for n in range(10):
+            frame = av.VideoFrame.from_ndarray(grey(90, (576, 720)), format="rgb24")
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    with open_media(tmp_path / "dvd.mpg") as source:
+        assert source.pixel_aspect == Fraction(64, 45)
+        assert size_of(source) == (360, 640)
+    square = make_media(tmp_path / "square.mp4", seconds=1, picture=None)
+    with open_media(square) as source:
+        assert source.pixel_aspect == 1
+
+
+def test_a_copy_takes_no_more_memory_than_it_may(huge, model, tmp_path):
+    task = task_of(huge, tmp_path, model, 350_000_000, "copy")
+    assert "more memory than a job may" in run_child(task)[-1]["error"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hours_fit_into_a_copy():
+    assert picture_bits(None, 2**30) == picture_bits(60, 2**30) == PICTURE_BITS
+    assert picture_bits(1e9, 2**30) == LEAST_PICTURE_BITS
+    for hours in (1, 3, 10, 24):
+        assert (picture_bits(3600 * hours, 2**30) + SOUND_BITS) * 3600 * hours / 8 < 0.95 * 2**30
+
+
+BY_KIND = """
+import json, sys, time
+from pathlib import Path
+task = json.loads(sys.stdin.readline())
+(Path(task["output"]) / f".{task['kind']}.1.tmp").write_bytes(b"x")
+print(json.dumps(dict(seconds=1, duration=2)), flush=True)
+time.sleep(600 * (task["kind"] == "KIND"))
+print(json.dumps(dict(seconds=2, duration=2, done=True)), flush=True)
+"""
+
+
+def eventually(condition) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_copy_does_not_wait_for_jobs(tmp_path):
+    jobs, runner = runner_with(tmp_path, BY_KIND.replace("KIND", "copy"))
+    first = jobs.add("x.mp4", "upload", "", 1, "queued", 9).id
+    runner.start()
+    eventually(lambda: jobs.get(first).state == "done")
+    runner.command = (sys.executable, "-c", BY_KIND.replace("KIND", "events"))
+    second = jobs.add("y.mp4", "upload", "", 1, "queued", 9).id
+    eventually(lambda: jobs.get(second).state == "running")
+    jobs.ask_copy(first)
+    eventually(lambda: jobs.copy(first).state == "done")
+    assert jobs.get(second).state == "running"
+    runner.stop()
+
+
+def test_a_copy_ended_in_the_middle_leaves_nothing_whatever_ends_it(tmp_path):
+    jobs, runner = runner_with(tmp_path, BY_KIND.replace("KIND", "copy"))
+    key = jobs.add("x.mp4", "upload", "", 1, "queued", 9).id
+    runner.start()
+    eventually(lambda: jobs.get(key).state == "done")
+    folder = runner.folder(key)
+    assert list(folder.iterdir()) == []
+
+    def begin() -> None:
+        jobs.ask_copy(key)
+        eventually(lambda: jobs.copy(key).seconds == 1)
+        assert [p.name for p in folder.iterdir()] == [".copy.1.tmp"]
+
+    begin()
+    runner.delete_copy(key)
+    begin()  # at once again: nothing of the first one ends the second
+    assert jobs.copy(key).state == "running"
+    runner.stop()
+    assert list(folder.iterdir()) == []
+    assert jobs.copy(key).state == "running"
+    (folder / ".copy.2.tmp").write_bytes(b"of a server that was killed")
+    again = Runner(jobs, tmp_path, None, "scenes", "cpu", Limits())
+    again.command = (sys.executable, "-c", BY_KIND.replace("KIND", "nothing"))
+    again.start()
+    eventually(lambda: jobs.copy(key).state == "done")
+    assert list(folder.iterdir()) == []
+    again.command = runner.command
+    again.delete_copy(key)
+    begin()
+    again.delete(key)
+    eventually(lambda: not folder.exists())
+    again.stop()
+    assert not folder.exists()
+    assert jobs.copy(key) is None
+
+
+def test_a_copy_is_begun_again_but_not_for_ever(tmp_path):
+    jobs = Jobs(tmp_path / "jobs.sqlite")
+    key = jobs.add("x.mp4", "upload", "", 1, "queued", 9).id
+    assert jobs.ask_copy(key) == jobs.ask_copy(key)
+    for _ in range(MAX_ATTEMPTS):
+        assert jobs.claim("copy").id == key
+        assert jobs.claim("copy") is None
+        jobs.after_a_restart()
+    assert jobs.copy(key).state == "failed"
+    assert "the server stopped 3 times" in jobs.copy(key).error
+    assert jobs.get(key).state == "queued"
+    assert jobs.ask_copy(key).state == "queued"
+    assert jobs.claim("copy").id == key
+    with pytest.raises(KeyError):
+        jobs.ask_copy("none")
+    jobs.delete(key)
+    assert jobs.copy(key) is None
+    assert not jobs.end("copy", key)
 
 
 def test_what_ran_when_the_server_stopped_is_begun_again_but_not_for_ever(tmp_path):

@@ -243,6 +243,18 @@ class Choice:
 Runtime = Literal["torch", "onnx"]
 
 
+def read_model(name_or_dir: str | Path, runtime: Runtime | None = None) -> tuple[Runs, ModelInfo, str]:
+    """A built-in model, a model's folder or an ONNX file: its network, what is known of it, and its weights' sha256."""
+    is_file = Path(name_or_dir).suffix == ".onnx"
+    if is_file and runtime == "torch":
+        raise ConfigError(f"{printable(name_or_dir)}: torch runs folders of models, not ONNX files")
+    if is_file or runtime == "onnx":
+        from davel.onnx import exported, load_onnx
+
+        return load_onnx(exported(name_or_dir))
+    return load_model(name_or_dir)
+
+
 def load(
     name_or_dir: str | Path = "scenes",
     device: str = "cpu",
@@ -257,16 +269,7 @@ def load(
     replace what the model says of its features, where one knows better.
     """
     keep_freed_memory()
-    is_file = Path(name_or_dir).suffix == ".onnx"
-    if is_file and runtime == "torch":
-        raise ConfigError(f"{printable(name_or_dir)}: torch runs folders of models, not ONNX files")
-    model: Runs
-    if is_file or runtime == "onnx":
-        from davel.onnx import exported, load_onnx
-
-        model, info, digest = load_onnx(exported(name_or_dir))
-    else:
-        model, info, digest = load_model(name_or_dir)
+    model, info, digest = read_model(name_or_dir, runtime)
     changes = {key: value for key, value in (("colours", colours), ("resampler", resampler)) if value is not None}
     info = replace(info, features=FeatureSpec.from_dict(info.features.to_dict() | changes))
     return Localizer(model, info, digest).to(choose_device(device))

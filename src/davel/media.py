@@ -165,6 +165,13 @@ class Source:
             raise RuntimeError("coverage is known once read() has come to its end")
         return self._coverage
 
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """How wide the video's pixels are for their height, as displayed; 1 where nothing is said of it."""
+        aspect = Fraction(getattr(self._video, "sample_aspect_ratio", None) or 1)
+        turned = self.info.video is not None and self.info.video.rotation % 180
+        return 1 / aspect if turned else aspect
+
     def read(
         self,
         *,

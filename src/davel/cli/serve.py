@@ -19,7 +19,7 @@ MIN_TOKEN_LENGTH = 16
 
 def serve(
     videos: Path | None = typer.Argument(None, help="A folder of videos to choose from."),
-    model: str = typer.Option("scenes", "-m", "--model", help="A built-in model or a model's folder."),
+    model: str = typer.Option("scenes", "-m", "--model", help="A built-in model, a model's folder, or an ONNX file."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
     annotations: Path | None = typer.Option(None, help="True events to show, in any format of `davel convert`."),
     data: Path | None = typer.Option(

@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,20 +32,20 @@ from davel.errors import printable
 from davel.events import Event, EventList
 from davel.files import read_json
 from davel.formats import Video
+from davel.localize import read_model
 from davel.media import MEDIA_SUFFIXES
 from davel.web import peaks
-from davel.web.child import LEAST_SCORE
-from davel.web.jobs import Conflict, Full, Job, Jobs
+from davel.web.child import LEAST_SCORE, SPARE_BYTES
+from davel.web.jobs import Conflict, Copy, Full, Job, Jobs
 from davel.web.runner import Limits, Runner
 from davel.web.security import Guard
 
 STATIC = Path(__file__).parent / "static"
 CHUNK_SECONDS = 60.0
 """An upload from which nothing comes for so long is dropped."""
-SPARE_BYTES = 2**30
-"""Of the disk, that an upload must leave."""
 TOLERATED_SECONDS = 0.5
 """How far behind its video's end an event may end: containers round."""
+NO_JOB = "there is no such job; it may have expired"
 MEDIA_TYPES = {
     ".mkv": "video/x-matroska", ".mov": "video/quicktime", ".ogv": "video/ogg", ".webm": "video/webm",
     ".avi": "video/x-msvideo", ".mpg": "video/mpeg", ".mpeg": "video/mpeg", ".ts": "video/mp2t",
@@ -116,6 +116,16 @@ class JobBody(BaseModel):
     """Seconds since 1970, when it will be deleted."""
 
 
+class CopyBody(BaseModel):
+    """The way of a copy that browsers can play: queued, running, then done or failed."""
+
+    state: str
+    seconds: float
+    """Of the video that are done."""
+    duration: float | None
+    error: str | None
+
+
 class FileBody(BaseModel):
     """A video of the server's folder."""
 
@@ -149,9 +159,7 @@ class Settings:
 
 def create_app(settings: Settings) -> FastAPI:
     """The application. ConfigError if the model is not one."""
-    from davel.weights import load_model
-
-    _, model, _ = load_model(settings.model)
+    _, model, _ = read_model(settings.model)
     for name in ("uploads", "results"):
         (settings.data / name).mkdir(parents=True, exist_ok=True)
     jobs, saving = Jobs(settings.data / "jobs.sqlite"), threading.Lock()
@@ -187,7 +195,7 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             return jobs.get(key)
         except KeyError:
-            raise HTTPException(404, "there is no such job; it may have expired") from None
+            raise HTTPException(404, NO_JOB) from None
 
     def done(key: str) -> Job:
         job = job_of(key)
@@ -200,6 +208,19 @@ def create_app(settings: Settings) -> FastAPI:
         expires = job.finished + kept if job.finished and job.source == "upload" else None
         fields = JobBody.model_fields.keys() - {"expires"}
         return JobBody(**{name: getattr(job, name) for name in fields}, expires=expires)
+
+    def copy_body(copy: Copy) -> CopyBody:
+        return CopyBody(**asdict(copy))
+
+    def played(path: Path, kind: str) -> FileResponse:
+        headers = {"content-security-policy": "sandbox", "cache-control": "private"}
+        return FileResponse(path, media_type=kind, headers=headers)
+
+    def media_of(job: Job) -> Path:
+        path = runner.media(job)
+        if not path.is_file():
+            raise HTTPException(404, f"{job.name}: is not there any more")
+        return path
 
     def result_of(job: Job) -> dict[str, Any]:
         return dict(read_json(runner.folder(job.id) / "result.json", "result"))
@@ -327,7 +348,7 @@ def create_app(settings: Settings) -> FastAPI:
         """End a job that waits or runs."""
         if job_of(key).state not in ("queued", "running"):
             raise HTTPException(409, f"{job_of(key).name}: is {job_of(key).state} already")
-        runner.cancel(key)
+        jobs.cancel(key)
         return body(job_of(key))
 
     @app.delete("/api/jobs/{key}", status_code=204)
@@ -346,13 +367,39 @@ def create_app(settings: Settings) -> FastAPI:
     def media(key: str) -> FileResponse:
         """The video, or a range of it."""
         job = job_of(key)
-        path = runner.media(job)
+        return played(media_of(job), MEDIA_TYPES.get(Path(job.name).suffix.lower(), "video/mp4"))
+
+    @app.get("/api/jobs/{key}/copy")
+    def copy(key: str) -> CopyBody | None:
+        """How far the copy is that browsers can play; null if nobody has asked for one."""
+        found = jobs.copy(job_of(key).id)
+        return None if found is None else copy_body(found)
+
+    @app.post("/api/jobs/{key}/copy", status_code=201)
+    def make_copy(key: str) -> CopyBody:
+        """Make a small copy of the video that browsers can play, in step with the events; if there is one, keep it."""
+        job = done(key)
+        media_of(job)
+        if shutil.disk_usage(settings.data).free < SPARE_BYTES:
+            raise HTTPException(507, f"{job.name}: cannot be copied: the server's disk is full: delete some videos")
+        try:
+            return copy_body(jobs.ask_copy(key))
+        except KeyError:
+            raise HTTPException(404, NO_JOB) from None
+
+    @app.delete("/api/jobs/{key}/copy", status_code=204)
+    def delete_copy(key: str) -> None:
+        """End the making of a copy, or delete it."""
+        runner.delete_copy(job_of(key).id)
+
+    @app.get("/api/jobs/{key}/copy/media")
+    def copy_media(key: str) -> FileResponse:
+        """The copy, or a range of it."""
+        job = job_of(key)
+        path = runner.copy(job.id)
         if not path.is_file():
-            raise HTTPException(404, f"{job.name}: is not there any more")
-        kind = MEDIA_TYPES.get(Path(job.name).suffix.lower(), "video/mp4")
-        return FileResponse(
-            path, media_type=kind, headers={"content-security-policy": "sandbox", "cache-control": "private"}
-        )
+            raise HTTPException(404, f"{job.name}: has no copy")
+        return played(path, "video/mp4")
 
     @app.get("/api/jobs/{key}/peaks")
     def outline(

@@ -11,29 +11,40 @@ import json
 import os
 import re
 import resource
+import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
+
+Kind = Literal["events", "copy"]
+"""What is made of a video: its events, or a copy that browsers can play."""
+Progress = Callable[[float], None]
+"""Is told the seconds of the video that are done."""
 
 LEAST_SCORE = 0.05
 """What scores less is not kept for the page."""
 MAX_OUTPUT_BYTES = 2**30
+SPARE_BYTES = 2**30
+"""Of the disk, that uploads and copies must leave."""
 SPARE = 0.25
 """The part of its memory that a job must leave: where it gets none, FFmpeg drops pictures without a word."""
 
 
 @dataclass(frozen=True)
 class Task:
+    kind: Kind
     path: str
     name: str
     """What people call the file."""
+    output: str
+    """The folder for `result.json` and `peaks.bin`, or for `copy.mp4`."""
+    memory_bytes: int
     model: str
     device: str
-    output: str
-    """The folder for `result.json` and `peaks.bin`."""
-    memory_bytes: int
 
 
 def limit(task: Task) -> None:
@@ -50,13 +61,9 @@ def tell(**content: object) -> None:
 
 
 def work(task: Task) -> None:
-    """Localize, and draw the sound's peaks."""
+    """Do it, and tell how it goes."""
     from davel.errors import DavelError, printable
-    from davel.files import replacing
-    from davel.formats import write_text, writer
-    from davel.localize import load
     from davel.media import probe
-    from davel.web.peaks import measure
 
     path, told = Path(task.path), 0.0
 
@@ -69,24 +76,57 @@ def work(task: Task) -> None:
     try:
         duration = probe(path).duration_seconds
         tell(seconds=0.0, duration=duration)
-        outcome = load(task.model, task.device).localize(path, threshold=LEAST_SCORE, progress=progress)
-        peaks = measure(path, lambda: progress(outcome.duration))
-        if _most_memory() > (1 - SPARE) * task.memory_bytes:
-            raise MemoryError
+        duration = find_events(task, progress) if task.kind == "events" else make_copy(task, progress)
     except (DavelError, MemoryError, OSError, RuntimeError) as error:
         text = str(error)
-        if _out_of_memory(error) or _most_memory() > (1 - SPARE) * task.memory_bytes:
+        if _out_of_memory(error) or _short_of_memory(task):
             text = f"{task.name}: takes more memory than a job may: convert it, or raise --memory-gb"
         elif not isinstance(error, DavelError):
             raise
         tell(error=text.replace(printable(path), task.name))
         return
-    folder = Path(task.output)
+    tell(seconds=duration, duration=duration, done=True)
+
+
+def find_events(task: Task, progress: Progress) -> float:
+    """Localize, and draw the sound's peaks: the video's seconds."""
+    from davel.files import replacing
+    from davel.formats import write_text, writer
+    from davel.localize import load
+    from davel.web.peaks import measure
+
+    path, folder = Path(task.path), Path(task.output)
+    found = load(task.model, task.device).localize(path, threshold=LEAST_SCORE, progress=progress)
+    peaks = measure(path, lambda: progress(found.duration))
+    if _short_of_memory(task):
+        raise MemoryError
     with replacing(folder / "peaks.bin") as temporary:
         temporary.write_bytes(peaks.tobytes())
-    result = replace(outcome, info=replace(outcome.info, path=Path(task.name)))
+    result = replace(found, info=replace(found.info, path=Path(task.name)))
     write_text(folder / "result.json", writer("json")(result))
-    tell(seconds=outcome.duration, duration=outcome.duration, done=True)
+    return found.duration
+
+
+def make_copy(task: Task, progress: Progress) -> float:
+    """Write a copy that browsers can play: its seconds."""
+    from davel.errors import DavelError
+    from davel.files import replacing
+    from davel.web.copies import write_copy
+
+    def checked(seconds: float) -> None:
+        if shutil.disk_usage(task.output).free < SPARE_BYTES:
+            raise DavelError(f"{task.name}: cannot be copied: the server's disk is full: delete some videos")
+        progress(seconds)
+
+    with replacing(Path(task.output) / "copy.mp4") as temporary:
+        seconds = write_copy(Path(task.path), temporary, MAX_OUTPUT_BYTES, checked)
+        if _short_of_memory(task):
+            raise MemoryError
+    return seconds
+
+
+def _short_of_memory(task: Task) -> bool:
+    return _most_memory() > (1 - SPARE) * task.memory_bytes
 
 
 def _most_memory() -> int:

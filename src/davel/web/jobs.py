@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from davel.events import Event
+from davel.web.child import Kind
 
 State = Literal["uploading", "queued", "running", "done", "failed", "cancelled"]
 ACTIVE: tuple[State, ...] = ("uploading", "queued", "running")
@@ -36,7 +37,19 @@ CREATE TABLE IF NOT EXISTS jobs (
     revision INTEGER NOT NULL DEFAULT 0,
     corrected TEXT
 );
+CREATE TABLE IF NOT EXISTS copies (
+    id TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    created REAL NOT NULL,
+    finished REAL,
+    seconds REAL NOT NULL DEFAULT 0,
+    duration REAL,
+    error TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0
+);
 """
+TABLES: dict[Kind, str] = {"events": "jobs", "copy": "copies"}
+"""Where it stands how far each is; a copy has its job's id."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,17 @@ class Job:
 
 
 COLUMNS = ", ".join(Job.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """How far a copy is that browsers can play."""
+
+    state: Literal["queued", "running", "done", "failed"]
+    seconds: float
+    """Of the video that are done."""
+    duration: float | None
+    error: str | None
 
 
 class Full(Exception):
@@ -119,6 +143,9 @@ class Jobs:
             raise KeyError(key)
         return Job(**rows[0])
 
+    def __contains__(self, key: str) -> bool:
+        return bool(self._run("SELECT 1 FROM jobs WHERE id = ?", key))
+
     def all(self) -> list[Job]:
         """Newest first."""
         return [Job(**row) for row in self._run(f"SELECT {COLUMNS} FROM jobs ORDER BY created DESC, id")]
@@ -129,41 +156,84 @@ class Jobs:
             self._run("UPDATE jobs SET state = 'queued', size = ? WHERE id = ? AND state = 'uploading'", size, key)
             self.changed.notify_all()
 
-    def claim(self) -> Job | None:
-        """The oldest that waits, now running; None if none does."""
+    def claim(self, kind: Kind = "events") -> Job | None:
+        """The job whose events, or whose copy, have waited longest and now run; None if none waits."""
+        table = TABLES[kind]
         with self._lock:
-            rows = self._run("SELECT id FROM jobs WHERE state = 'queued' ORDER BY created LIMIT 1")
+            rows = self._run(f"SELECT id FROM {table} WHERE state = 'queued' ORDER BY created LIMIT 1")
             if not rows:
                 return None
             key = rows[0]["id"]
             self._run(
-                "UPDATE jobs SET state = 'running', attempts = attempts + 1, seconds = 0, error = NULL WHERE id = ?",
+                f"UPDATE {table} SET state = 'running', attempts = attempts + 1, seconds = 0, error = NULL "
+                "WHERE id = ?",
                 key,
             )
             return self.get(key)
 
-    def progress(self, key: str, seconds: float, duration: float | None) -> None:
-        self._run("UPDATE jobs SET seconds = ?, duration = ? WHERE id = ?", seconds, duration, key)
+    def runs(self, kind: Kind, key: str) -> bool:
+        """Whether it is still wanted."""
+        return bool(self._run(f"SELECT 1 FROM {TABLES[kind]} WHERE id = ? AND state = 'running'", key))
 
-    def end(self, key: str, state: Literal["done", "failed", "cancelled"], error: str | None = None) -> None:
-        """What runs or waits is over; what is over stays as it is."""
+    def progress(self, kind: Kind, key: str, seconds: float, duration: float | None) -> None:
+        self._run(f"UPDATE {TABLES[kind]} SET seconds = ?, duration = ? WHERE id = ?", seconds, duration, key)
+
+    def end(self, kind: Kind, key: str, error: str | None = None) -> bool:
+        """What runs is done, or has failed; False if it was not wanted any more."""
+        with self._lock:
+            wanted = self.runs(kind, key)
+            if wanted:
+                self._run(
+                    f"UPDATE {TABLES[kind]} SET state = ?, error = ?, finished = ? WHERE id = ?",
+                    *("failed" if error else "done", error, time.time(), key),
+                )
+        return wanted
+
+    def cancel(self, key: str) -> None:
+        """What waits or runs is over."""
         self._run(
-            "UPDATE jobs SET state = ?, error = ?, finished = ? WHERE id = ? AND state IN ('queued', 'running')",
-            *(state, error, time.time(), key),
+            "UPDATE jobs SET state = 'cancelled', finished = ? WHERE id = ? AND state IN ('queued', 'running')",
+            *(time.time(), key),
         )
 
     def delete(self, key: str) -> None:
-        self._run("DELETE FROM jobs WHERE id = ?", key)
+        with self._lock:
+            self.drop_copy(key)
+            self._run("DELETE FROM jobs WHERE id = ?", key)
+
+    def copy(self, key: str) -> Copy | None:
+        """None if nobody has asked for one."""
+        rows = self._run("SELECT state, seconds, duration, error FROM copies WHERE id = ?", key)
+        return Copy(**rows[0]) if rows else None
+
+    def ask_copy(self, key: str) -> Copy:
+        """One that waits, unless there is one that has not failed. KeyError if there is no such job."""
+        with self._lock:
+            duration = self.get(key).duration
+            self._run("DELETE FROM copies WHERE id = ? AND state = 'failed'", key)
+            self._run(
+                "INSERT OR IGNORE INTO copies (id, state, created, duration) VALUES (?, 'queued', ?, ?)",
+                *(key, time.time(), duration),
+            )
+            self.changed.notify_all()
+            copy = self.copy(key)
+        assert copy is not None
+        return copy
+
+    def drop_copy(self, key: str) -> None:
+        self._run("DELETE FROM copies WHERE id = ?", key)
 
     def after_a_restart(self) -> list[str]:
         """What ran waits again, unless it was begun too often; the ids of uploads that broke off, which are dropped."""
         with self._lock:
             error = f"the server stopped {MAX_ATTEMPTS} times while this ran: delete it, or try it on another machine"
-            self._run(
-                "UPDATE jobs SET state = 'failed', error = ?, finished = ? WHERE state = 'running' AND attempts >= ?",
-                *(error, time.time(), MAX_ATTEMPTS),
-            )
-            self._run("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
+            for table in TABLES.values():
+                self._run(
+                    f"UPDATE {table} SET state = 'failed', error = ?, finished = ? "
+                    "WHERE state = 'running' AND attempts >= ?",
+                    *(error, time.time(), MAX_ATTEMPTS),
+                )
+                self._run(f"UPDATE {table} SET state = 'queued' WHERE state = 'running'")
             broken = [row["id"] for row in self._run("SELECT id FROM jobs WHERE state = 'uploading'")]
             self._run("DELETE FROM jobs WHERE state = 'uploading'")
         return broken

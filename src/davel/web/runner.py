@@ -1,4 +1,4 @@
-"""Runs the jobs that wait, each in a process of its own that ends if it takes too much."""
+"""Does what waits, each thing in a process of its own that ends if it takes too much."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from davel.web.child import Task, to_json
+from davel.web.child import Kind, Task, to_json
 from davel.web.jobs import Job, Jobs
 
 LOOK_SECONDS = 0.2
@@ -44,7 +44,7 @@ class Stopped(Exception):
 
 
 class Runner:
-    """Threads that take job after job."""
+    """Threads that take job after job, and one more for copies, before which somebody sits and waits."""
 
     def __init__(
         self, jobs: Jobs, data: Path, videos: Path | None, model: str, device: str, limits: Limits, workers: int = 1
@@ -53,14 +53,18 @@ class Runner:
         self.jobs, self.data, self.videos, self.limits = jobs, data, videos, limits
         self.model, self.device = model, device
         self.command: tuple[str, ...] = (sys.executable, "-m", "davel.web.child")
-        self._cancelled: set[str] = set()
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._work, name=f"davel-job-{n}") for n in range(workers)]
+        self._threads = [
+            threading.Thread(target=self._work, args=(kind,), name=f"davel-{kind}-{n}")
+            for kind, number in (("events", workers), ("copy", 1))
+            for n in range(number)
+        ]
         self._threads.append(threading.Thread(target=self._sweep, name="davel-sweep"))
 
     def start(self) -> None:
         for key in self.jobs.after_a_restart():
             self.remove_files(key)
+        _remove_unfinished(self.data / "results", "*/")
         for thread in self._threads:
             thread.start()
 
@@ -79,14 +83,17 @@ class Runner:
     def media(self, job: Job) -> Path:
         return (self.data / "uploads" if job.source == "upload" or self.videos is None else self.videos) / job.media
 
-    def cancel(self, key: str) -> None:
-        self._cancelled.add(key)
-        self.jobs.end(key, "cancelled")
+    def copy(self, key: str) -> Path:
+        """Of a job's video, for browsers."""
+        return self.folder(key) / "copy.mp4"
 
     def delete(self, key: str) -> None:
-        self.cancel(key)
         self.jobs.delete(key)
         self.remove_files(key)
+
+    def delete_copy(self, key: str) -> None:
+        self.jobs.drop_copy(key)
+        self.copy(key).unlink(missing_ok=True)
 
     def remove_files(self, key: str) -> None:
         """An upload's id is its file's name."""
@@ -101,29 +108,34 @@ class Runner:
                 if old and job.source == "upload":
                     self.delete(job.id)
 
-    def _work(self) -> None:
+    def _work(self, kind: Kind) -> None:
         while not self._stop.is_set():
-            job = self.jobs.claim()
+            job = self.jobs.claim(kind)
             if job is None:
                 with self.jobs.changed:
                     self.jobs.changed.wait(1.0)
                 continue
             try:
-                error = self._run(job)
+                error = self._run(job, kind)
             except Stopped:
                 return
             except OSError as problem:
                 error = f"{job.name}: cannot be worked on: {problem.strerror}"
-            self.jobs.end(job.id, "failed" if error else "done", error)
-            if job.id in self._cancelled:
-                shutil.rmtree(self.folder(job.id), ignore_errors=True)
-                self._cancelled.discard(job.id)
+            if not self.jobs.end(kind, job.id, error):
+                self._discard(job.id, kind)
 
-    def _run(self, job: Job) -> str | None:
+    def _discard(self, key: str, kind: Kind) -> None:
+        """What is not wanted any more leaves nothing."""
+        self.copy(key).unlink(missing_ok=True)
+        if kind == "events" or key not in self.jobs:
+            shutil.rmtree(self.folder(key), ignore_errors=True)
+
+    def _run(self, job: Job, kind: Kind) -> str | None:
         """What went wrong, if anything did."""
-        self.folder(job.id).mkdir(parents=True, exist_ok=True)
+        folder = self.folder(job.id)
+        folder.mkdir(parents=True, exist_ok=True)
         task = Task(
-            str(self.media(job)), job.name, self.model, self.device, str(self.folder(job.id)), self.limits.memory_bytes
+            kind, str(self.media(job)), job.name, str(folder), self.limits.memory_bytes, self.model, self.device
         )
         child = subprocess.Popen(
             self.command,
@@ -139,7 +151,7 @@ class Runner:
             with contextlib.suppress(BrokenPipeError):
                 child.stdin.write(to_json(task) + "\n")
                 child.stdin.flush()
-            return self._watch(job, child)
+            return self._watch(job, kind, child)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -147,8 +159,9 @@ class Runner:
             for pipe in (child.stdin, child.stdout, child.stderr):
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()  # type: ignore[union-attr]
+            _remove_unfinished(folder)
 
-    def _watch(self, job: Job, child: subprocess.Popen[str]) -> str | None:
+    def _watch(self, job: Job, kind: Kind, child: subprocess.Popen[str]) -> str | None:
         lines: queue.Queue[str | None] = queue.Queue()
         said: list[str] = []
         threading.Thread(target=_pump, args=(child.stdout, lines), daemon=True).start()
@@ -163,7 +176,7 @@ class Runner:
                 line = ""
             if self._stop.is_set():
                 raise Stopped
-            if job.id in self._cancelled:
+            if not self.jobs.runs(kind, job.id):
                 return "cancelled"
             if line is None:
                 child.wait()
@@ -176,13 +189,19 @@ class Runner:
                     return str(news["error"])
                 if news["seconds"] > furthest:
                     furthest, moved = news["seconds"], now
-                self.jobs.progress(job.id, news["seconds"], news["duration"])
+                self.jobs.progress(kind, job.id, news["seconds"], news["duration"])
                 if news.get("done"):
                     return None
             if now - moved > self.limits.stall_seconds:
                 return f"{job.name}: nothing moved for {self.limits.stall_seconds:g} s: convert it with another tool"
             if now - began > 3600 * self.limits.job_hours:
                 return f"{job.name}: took longer than {self.limits.job_hours:g} h: cut it into parts"
+
+
+def _remove_unfinished(folder: Path, inside: str = "") -> None:
+    """What a process that was ended had not yet given its name."""
+    for path in folder.glob(f"{inside}.*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def _pump(pipe: Any, lines: queue.Queue[str | None]) -> None:

@@ -38,6 +38,10 @@ export const truth = (id) => json(`jobs/${id}/truth`);
 export const peaks = (id, start, end, bins) => json(`jobs/${id}/peaks?start=${start}&end=${end}&bins=${bins}`);
 export const save = (id, revision, events) => json(`jobs/${id}/events`, send("PUT", { revision, events }));
 export const media = (id) => `api/jobs/${id}/media`;
+export const copy = (id) => json(`jobs/${id}/copy`);
+export const makeCopy = (id) => json(`jobs/${id}/copy`, { method: "POST" });
+export const removeCopy = (id) => ask(`jobs/${id}/copy`, { method: "DELETE" });
+export const copyMedia = (id) => `api/jobs/${id}/copy/media`;
 
 // The events as a file: its name, its content, and what the format does not hold.
 export async function written(id, format, events) {

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { Edits } from "./edits.js";
 import * as link from "./link.js";
+import { Screen } from "./screen.js";
 import { clock, count, element, span } from "./text.js";
 import { Timeline } from "./timeline.js";
 
@@ -16,6 +17,7 @@ export class Video {
     this.say = say;
     this.id = null;
     this.player = $("video");
+    this.screen = new Screen(this.player, say);
     this.timeline = new Timeline({
       seek: (t) => this.seek(t),
       pick: (id, play) => this.pick(id, play),
@@ -63,11 +65,6 @@ export class Video {
         this.tick();
       });
     }
-    this.player.addEventListener("error", () => {
-      $("unplayable").textContent =
-        `This browser cannot play ${this.name}. The events and their times are right; to watch it here, convert it to MP4 (H.264, AAC).`;
-      $("unplayable").hidden = false;
-    });
     addEventListener("keydown", (e) => this.key(e));
     addEventListener("beforeunload", (e) => {
       if (this.id && this.edits?.changed) e.preventDefault();
@@ -126,10 +123,8 @@ export class Video {
     this.hidden = new Set(given.hidden);
     this.picked = null;
     this.stopAt = null;
-    $("unplayable").hidden = true;
     $("viewer").hidden = false;
-    this.player.src = api.media(this.id);
-    this.player.currentTime = given.time ?? 0;
+    this.screen.open(this.id, this.name, given.time ?? 0, result.coverage.audio);
     $("legend").textContent = `Blocks: what was found, the stronger the surer.${truth ? " Bars under them: the true events." : ""}`;
     this.timeline.load(this.id, this.duration, result.gates);
     this.timeline.show(given.from ?? 0, given.to ?? this.duration);
@@ -145,9 +140,7 @@ export class Video {
     this.id = null;
     this.edits = null;
     this.began = null;
-    this.player.pause();
-    this.player.removeAttribute("src");
-    this.player.load();
+    this.screen.close();
     $("video-view").hidden = true;
     return true;
   }
