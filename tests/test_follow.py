@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from tiny import tiny_model
 import davel
 from davel.errors import MediaError
 from davel.events import Event
+from davel.live import Growing
 from davel.tracks import Grid, Track
 
 SECONDS = 75.0
@@ -127,6 +129,21 @@ def test_a_stray_time_stamp_is_damage(localizer, recording, whole, monkeypatch):
     assert gap == pytest.approx((30, 30.04), abs=0.03)
 
 
+def test_a_recording_that_cannot_be_read_on_is_told(localizer, recording, tmp_path, monkeypatch):
+    taken = 0
+
+    def fail(self, size):
+        nonlocal taken
+        taken += size
+        if taken > 200_000:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self._file.read(size)
+
+    monkeypatch.setattr(Growing, "_next", fail)
+    with pytest.raises(MediaError, match=r"camera\.ts: cannot be read on: Input/output error: follow it anew"):
+        list(localizer.follow(recording))
+
+
 @pytest.mark.parametrize("content", [b"", b"words " * 999])
 def test_what_is_no_recording_is_refused(localizer, tmp_path, content):
     path = tmp_path / "a.ts"
@@ -175,12 +192,15 @@ def test_a_pipe_is_followed_and_its_events_are_printed_while_it_is_open(recordin
     assert sorted(found, key=repr) == sorted(whole, key=repr)
 
 
-def test_an_interrupt_ends_it_and_what_was_certain_is_told(recording, model):
+@pytest.mark.parametrize("seconds", [0.0, 1.5])  # while it works, and while it waits for more
+def test_an_interrupt_ends_it(recording, model, seconds):
     with start("--follow", "-", "-m", model) as process:
         process.stdin.write(recording.read_bytes())
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["label"]
+        time.sleep(seconds)
         process.send_signal(signal.SIGINT)
+        process.stdout.read()
         assert process.wait(60) == 130
         assert b"Traceback" not in process.stderr.read()
 

@@ -7,6 +7,7 @@ import stat
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
@@ -34,12 +35,26 @@ class Growing:
         self._file = FileIO(sys.stdin.fileno() if given else path, closefd=not given)
         self._may_grow = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
         self._idle_seconds = idle_seconds
+        self._broken: BaseException | None = None
 
     def fileno(self) -> int:
         return self._file.fileno()
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes, as soon as there are any; none at the end."""
+        """At most `size` bytes, as soon as there are any; none at the end.
+
+        FFmpeg, which calls this, would take no notice of an interrupt or an error: it is given the end, and `check`
+        raises what it was.
+        """
+        if self._broken is not None:
+            return b""
+        try:
+            return self._next(size)
+        except BaseException as error:
+            self._broken = error
+            return b""
+
+    def _next(self, size: int) -> bytes:
         until = time.monotonic() + self._idle_seconds
         while not (part := self._file.read(size)):
             closed = part is not None and not self._may_grow
@@ -47,6 +62,11 @@ class Growing:
                 return b""
             time.sleep(LOOK_SECONDS)
         return part
+
+    def check(self) -> None:
+        """Raise what ended the reading, if that was not the end."""
+        if self._broken is not None:
+            raise self._broken
 
     def close(self) -> None:
         self._file.close()
@@ -69,13 +89,24 @@ class Live(Source):
     def _open(self) -> tuple[Any, Any]:
         file = self._opened(lambda: Growing(self.path, self._idle_seconds))
         try:
-            return file, container(file)
+            opened = container(file)
+            file.check()
+            return file, opened
         except av.error.FFmpegError as error:
             file.close()
+            file.check()
             raise MediaError(f"{self._name}: nothing that can be followed: {self._remedy}") from error
         except BaseException:
             file.close()
             raise
+
+    def _packets(self, streams: list[Any]) -> Iterator[Any]:
+        for packet in super()._packets(streams):
+            try:
+                self._file.check()
+            except OSError as error:
+                raise MediaError(f"{self._name}: cannot be read on: {error.strerror}: follow it anew") from error
+            yield packet
 
     def _describe(self) -> MediaInfo:
         return replace(super()._describe(), duration_seconds=None)

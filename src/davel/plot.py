@@ -122,6 +122,7 @@ def draw_compared(video: Compared, path: Path) -> Path:
             colour = GATES["audio" if "audio" in name else "visual"]
             panels[1].plot(times, gate, color=colour, linewidth=1.2, label=name)
         panels[1].set_ylabel("gates", fontsize=9)
+        panels[1].set_ylim(0, 1)
         panels[1].legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, fontsize=8, frameon=False)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
@@ -207,6 +208,7 @@ def _draw_gates(axes: Axes, result: Result) -> None:
     for modality, gate in result.gates.items():
         axes.plot(result.times, gate, color=GATES[modality], linewidth=1.2, label=f"from {modality}")
     axes.set_ylabel("gates", fontsize=9)
+    axes.set_ylim(0, 1)
     if result.gates:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, fontsize=8, frameon=False)
     else:

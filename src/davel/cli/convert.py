@@ -12,7 +12,9 @@ from davel.errors import printable
 
 def convert(
     source: Path = typer.Argument(help="A file of events."),
-    target: Path = typer.Argument(help="The file to write, or a folder (with --to) for one file per video."),
+    to_write: str = typer.Argument(
+        metavar="TARGET", help="The file to write, or a folder (with --to) for one file per video."
+    ),
     from_: str | None = typer.Option(None, "--from", metavar="FORMAT", help="Of the source (default: as it looks)."),
     to: str | None = typer.Option(None, "--to", metavar="FORMAT", help="Of the target (default: as its name ends)."),
 ) -> None:
@@ -24,9 +26,10 @@ def convert(
     from davel import formats
     from davel.errors import ConfigError
 
+    target = Path(to_write)
     videos = formats.read(source, from_)
     try:
-        if target.is_dir() or (to and str(target).endswith("/")):
+        if target.is_dir() or (to and to_write.endswith("/")):
             if to is None:
                 raise typer.BadParameter("is needed for a folder", param_hint="--to")
             target.mkdir(parents=True, exist_ok=True)

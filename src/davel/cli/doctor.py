@@ -11,7 +11,10 @@ from rich.table import Table
 from davel.cli import console
 from davel.errors import printable
 
-EXTRAS = {"matplotlib": "plots", "tensorboard": "tensorboard", "ray": "ray"}
+EXTRAS = {
+    "matplotlib": "plots", "fastapi": "web", "uvicorn": "web", "onnxruntime": "onnx", "onnxscript": "onnx",
+    "tensorboard": "tensorboard", "ray": "ray",
+}  # fmt: skip
 LIBRARIES = ("torch", "numpy", "av", "soxr", "safetensors", "pydantic", "typer", "rich", "PyYAML")
 
 
@@ -30,6 +33,7 @@ def doctor() -> None:
     if torch.backends.mps.is_available():
         devices.append("mps")
     missing = [name for name in pretrained.WEIGHTS if not pretrained.location(name).is_file()]
+    absent = [(module, extra) for module, extra in EXTRAS.items() if not util.find_spec(module)]
     facts = [
         ("davel", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
         ("libraries", ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)),
@@ -38,14 +42,13 @@ def doctor() -> None:
         ("models", ", ".join(sorted(path.parent.name for path in BUILTIN.glob("*/model.json")))),
         ("home", f"{printable(home)}, {pretrained.free_bytes(home) / 1e9:.1f} GB free"),
         ("weights", ", ".join(name for name in pretrained.WEIGHTS if name not in missing) or "none"),
-        ("extras", ", ".join(extra for module, extra in EXTRAS.items() if util.find_spec(module)) or "none"),
+        ("extras", ", ".join(sorted(set(EXTRAS.values()) - {extra for _, extra in absent})) or "none"),
     ]
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for row in facts:
         table.add_row(*row)
     console.results().print(table, markup=False)
     advice = [f"missing: weights {name}: `davel weights fetch {name}`, for the published features" for name in missing]
-    absent = [(module, extra) for module, extra in EXTRAS.items() if not util.find_spec(module)]
     advice += [f"missing: {module}: pip install 'davel[{extra}]'" for module, extra in absent]
     if home.exists() and not os.access(home, os.W_OK):
         advice.append(f"{printable(home)}: cannot be written: set DAVEL_HOME to a folder that can")

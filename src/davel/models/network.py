@@ -243,7 +243,7 @@ class Embedding(nn.Module):
 
 
 class CrossModalInteraction(nn.ModuleDict):
-    """CMI: each modality asks the other and adds the answer to itself; switched off, it asks itself."""
+    """CMI: each modality adds to itself what the other asks of it; switched off, what it asks of itself."""
 
     def __init__(self, config: NetworkConfig, level: int, cmi: bool = True) -> None:
         D, heads, stride = config.width, config.num_heads, 1 if level == 0 else 2
