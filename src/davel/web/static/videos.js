@@ -109,7 +109,9 @@ export class Videos {
     const item = element("li", {}, link, state, bar, button);
     item.dataset.job = job.id;
     const update = (now) => {
+      const wasActive = ["uploading", "queued", "running"].includes(latest.state);
       latest = now;
+      if (wasActive && ["done", "failed"].includes(now.state)) this.say(now.error ?? `${now.name}: is done`);
       item.dataset.state = now.state;
       const part = now.duration ? Math.min(now.seconds / now.duration, 1) : null;
       bar.hidden = now.state !== "running";
