@@ -133,7 +133,7 @@ def test_a_video_is_uploaded_worked_on_and_shown(page, server, clip):
     page.set_input_files("#files", clip)
     card = page.locator("#jobs li", has_text="clip.mp4").first
     expect(card).to_have_attribute("data-state", "done", timeout=60_000)
-    expect(page.locator("#message")).to_have_text("clip.mp4: is done")
+    expect(page.locator("#status")).to_have_text("clip.mp4: is done")
     key = card.get_attribute("data-job")
     card.get_by_role("link").click()
     expect(page.locator("#viewer")).to_be_visible()

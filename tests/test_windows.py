@@ -157,6 +157,16 @@ def test_each_stretch_may_have_as_many_events_as_a_video():
     assert sum(map(len, found)) > 100
 
 
+def test_after_days_times_are_as_exact_as_at_the_beginning():
+    late = 32 * 10**6  # steps: 119 days
+    decoder = WindowDecoder(TIMING, ("a",), 64, 32)
+    decoder.settled = decoder.known = late
+    outputs = outputs_with(64, {(0, 30): (10.25, 10.3125)})
+    (event,) = decoder.push(outputs, late, (late, late + 64), True).above(0.5)
+    expected = TIMING.seconds(late + np.array([19.75, 40.3125]))
+    assert (event.start, event.end) == pytest.approx(tuple(expected), abs=1e-6)
+
+
 def test_all_events_are_those_of_all_stretches_best_first():
     model, video, labels = network(), steps(400), ("a", "b", "c")
     whole = find_events(model, [video], TIMING, labels)

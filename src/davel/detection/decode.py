@@ -66,14 +66,16 @@ def _decode_video(
         for level, (logits, offsets) in enumerate(zip(outputs.logits, outputs.offsets, strict=True))
     ]
     segments, scores, classes = (torch.cat(part).cpu().numpy() for part in zip(*levels, strict=True))
-    return _events(timing, labels, *nms(segments, scores, classes, settings.nms)).clipped(0, duration)
+    return _events(timing, labels, *nms(segments.astype(np.float64), scores, classes, settings.nms)).clipped(
+        0, duration
+    )
 
 
 def _events(
     timing: Timing, labels: tuple[str, ...], segments: Floats, scores: Floats, classes: NDArray[np.integer]
 ) -> EventList:
     """Segments in steps (N, 2) as events; one that lies before the video is none."""
-    seconds = timing.seconds(segments.astype(np.float64)).clip(min=0)
+    seconds = timing.seconds(np.asarray(segments, np.float64)).clip(min=0)
     real = seconds[:, 0] < seconds[:, 1]
     return EventList(segments=seconds[real], scores=scores[real], label_ids=classes[real], labels=labels)
 
@@ -115,13 +117,15 @@ class WindowDecoder:
         the events that are certain now and were not before; after the last window, all that are left."""
         self.num_levels = len(outputs.logits)
         margin = 2**self.num_levels / 8  # a quarter of the coarsest level's step
-        between = (middle[0] - margin if middle[0] else -math.inf, math.inf if is_last else middle[1] + margin)
+        first, last = (step - start for step in middle)
+        between = (first - margin if middle[0] else -math.inf, math.inf if is_last else last + margin)
         levels = [
-            _candidates(logits[0], offsets[0], torch.ones_like(logits[0, :, 0]), level, self.settings, start, between)
+            _candidates(logits[0], offsets[0], torch.ones_like(logits[0, :, 0]), level, self.settings, between)
             for level, (logits, offsets) in enumerate(zip(outputs.logits, outputs.offsets, strict=True))
         ]
         segments, scores, classes = (torch.cat(part).cpu().numpy() for part in zip(*levels, strict=True))
         self.known = middle[1]
+        segments = start + segments.astype(np.float64)  # after days, single precision would be steps apart
         self.open.append(Candidates(*middle, segments, scores, classes))
         found = []
         while self.known - self.settled >= self.latency:
@@ -168,16 +172,15 @@ def _candidates(
     mask: Tensor,
     level: int,
     settings: DecodeSettings,
-    start: int = 0,
     between: tuple[float, float] = (-math.inf, math.inf),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(T, C), (T, C, 2), (T,) -> the level's best segments (N, 2) in grid units, scores (N,), classes (N,)
 
-    `start` is the step of the first point; the segments' middles lie `between` two steps.
+    The segments' middles lie `between` two steps.
     """
     T, C = logits.shape
     step = 2**level
-    points = start + step * torch.arange(T, device=logits.device)[:, None]
+    points = step * torch.arange(T, device=logits.device)[:, None]
     before, after = (offsets.float() * step).unbind(-1)  # (T, C)
     segments = torch.stack([points - before, points + after], dim=-1).flatten(0, 1)
     middle = segments.mean(-1)
