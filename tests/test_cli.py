@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from media_files import make_media
 from tiny import LABELS, tiny_model
@@ -80,6 +84,27 @@ def test_localize_to_stdout_writes_nothing_else(run, model, tmp_path):
     assert code == 0
     assert json.loads(out)["schema"] == "davel.events/1"
     assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_a_terminal_shows_how_far_it_is_and_how_long_it_takes(model, tmp_path):
+    path = make_media(tmp_path / "long.mkv", seconds=100, picture=lambda t: np.full((48, 64, 3), 90, np.uint8))
+    master, slave = pty.openpty()
+    code = "import sys, davel.cli as cli; sys.argv[0] = 'davel'; cli.main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "localize", path, "-m", model, "-o", tmp_path],
+        stdout=subprocess.DEVNULL,
+        stderr=slave,
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+    ) as process:
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while part := os.read(master, 65536):
+                shown += part
+    os.close(master)
+    assert process.returncode == 0
+    plain = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown)
+    assert re.search(rb"0:0\d:\d\d \S*0:00:\d\d\S* long.mkv: 0:0\d:\d\d of 0:01:40", plain)
 
 
 def test_the_command_and_the_api_find_the_same(run, model, tmp_path):
