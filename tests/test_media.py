@@ -318,7 +318,7 @@ def test_a_file_without_its_index_is_refused(tmp_path):
         read(path)
 
 
-@pytest.mark.parametrize(("suffix", "options"), [("mp4", {"movflags": "faststart"}), ("mkv", {})])
+@pytest.mark.parametrize(("suffix", "options"), [("mp4", {"movflags": "faststart"}), ("mkv", {}), ("avi", {})])
 def test_a_file_that_is_cut_off_is_refused_with_both_lengths(tmp_path, suffix, options):
     noise = np.random.default_rng(0).integers(0, 255, (100, 48, 64, 3), dtype=np.uint8)
     path = make_media(tmp_path / f"a.{suffix}", seconds=4, picture=lambda t: noise[round(t * 25)], options=options)
@@ -328,6 +328,12 @@ def test_a_file_that_is_cut_off_is_refused_with_both_lengths(tmp_path, suffix, o
         MediaError, match=r"is cut off: \d\.\d s of its .* can be decoded, (4\.\d|3\.9) s were expected"
     ):
         read(path)
+
+
+def test_a_file_in_which_nothing_begins_at_zero_is_whole(tmp_path):
+    path = make_media(tmp_path / "a.mkv", seconds=6, video_start=4, audio_start=4)
+    assert probe(path).duration_seconds == pytest.approx(10, abs=0.2)
+    assert read(path)[2].both == pytest.approx((0, 6), abs=0.1)
 
 
 def test_damage_in_the_middle_is_told(tmp_path):

@@ -385,6 +385,8 @@ class Source:
             self._check_length(track.stream, last)
         ends = [span[1] for span in spans.values() if span]
         declared = self.info.duration_seconds
+        if declared and "matroska" in self.info.format:
+            declared -= float(self._origin)  # it counts from zero, also where nothing begins there
         if grid and sound and declared and (end is None or end > declared):
             self._check_end(max(ends), declared, "file", slack=1.0)
         return Coverage(
@@ -398,7 +400,10 @@ class Source:
 
     def _check_length(self, stream: Any, end: float) -> None:
         if stream.duration and stream.start_time is not None:
-            declared = float((stream.start_time + stream.duration) * stream.time_base - self._origin)
+            # Of an AVI that is cut off, FFmpeg lowers the duration to what is left, but not the number of frames.
+            counted = stream.frames if self.info.format == "avi" and stream.type == "video" else 0
+            length = max(stream.duration, counted)
+            declared = float((stream.start_time + length) * stream.time_base - self._origin)
             self._check_end(end, declared, f"{stream.type} track", slack=0.5)
 
     def _check_end(self, end: float, declared: float, what: str, slack: float) -> None:
