@@ -191,9 +191,11 @@ def published(world: World) -> Iterator[None]:
         url = f"http://127.0.0.1:{server.server_address[1]}/{known.file}"
         patch.setitem(pretrained.WEIGHTS, name, replace(known, url=url, sha256_prefix=None))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield
-    server.shutdown()
-    server.server_close()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def reader_of_published_features(target: Path) -> str:

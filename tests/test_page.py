@@ -484,7 +484,8 @@ def test_a_copy_that_does_not_play_either_is_not_made_again_and_again(page, serv
     job = server.done(odd_one(tmp_path))
     server.json("POST", f"/api/jobs/{job['id']}/copy", expect=201)
     file = server.data / "results" / job["id"] / "copy.mp4"
-    while not file.exists():
+    until = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < until:
         page.wait_for_timeout(50)
     file.write_bytes(b"as if this browser knew no H.264")
     page.goto(f"{server.url}/#job={job['id']}")

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from media_files import make_media
 
 from davel.data.annotations import read_annotations
-from davel.data.table import Split, read_table
+from davel.data.table import Split, put_events, read_table
 from davel.errors import ConfigError
+from davel.events import Event
 from davel.recipe import load_train_config
 
 HEADER = "file,start,end,label\n"
@@ -56,6 +57,20 @@ def test_what_davel_convert_makes_of_other_tools_labels_is_a_table(run, tmp_path
     (tmp_path / "events.csv").write_text("\n".join([*lines[0], *lines[1][1:]]))
     annotations = read_table(tmp_path / "events.csv", videos)
     assert {key: len(video.events) for key, video in annotations.videos.items()} == {"a": 2, "b": 2}
+
+
+def test_what_the_page_saves_replaces_what_other_tools_said_of_the_file(tmp_path, videos):
+    path = table(tmp_path, "a,bark,0.5,1.5,1\nb.mp4,bark,1,2,1\n", "file,label,start,end,score\n")
+    put_events(path, "a.mp4", [Event("bark", 0.7, 1.6)])
+    events = read_table(path, videos).videos["a"].events
+    assert [(e.start, e.end) for e in events] == [(0.7, 1.6)]
+
+
+@pytest.mark.parametrize("score", ["0.8", "high", "10"])
+def test_only_what_is_sure_is_truth(tmp_path, videos, score):
+    path = table(tmp_path, f"a.mp4,bark,1,2,{score}\n", "file,label,start,end,score\n")
+    with pytest.raises(ConfigError, match=f"score {score}: a model found"):
+        read_table(path, videos)
 
 
 def test_what_a_model_found_is_no_truth(tmp_path, videos):

@@ -539,6 +539,19 @@ def test_a_job_takes_no_more_memory_than_it_may(huge, model, tmp_path, megabytes
     assert not (tmp_path / "result.json").exists()
 
 
+def test_what_was_mapped_and_let_go_is_not_taken_for_memory(tmp_path):
+    """As the weights of a large model are."""
+    program = (
+        "import mmap, resource; from davel.web.child import Memory; "
+        "resource.setrlimit(resource.RLIMIT_DATA, (2 * 10**9, 2 * 10**9)); "
+        "file = open('big', 'w+b'); file.truncate(10**9); memory = Memory(); "
+        "mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); mapped.close(); memory.loaded(); "
+        "few = bytearray(10**8); assert not memory.is_short; del few; "
+        "much = bytearray(1_700_000_000); assert memory.is_short"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
+
+
 def test_a_job_that_takes_less_memory_is_done(clip, model, tmp_path):
     task = task_of(clip, tmp_path, model)
     assert run_child(task)[-1]["done"]

@@ -19,7 +19,7 @@ from davel.weights import ModelInfo
 from davel.windows import latency, stretches
 
 CODERS_SECONDS = 2.0
-"""What decoders and resamplers keep for themselves, at most."""
+"""What decoders and resamplers keep for themselves, unless pictures come less often than some every second."""
 
 
 class Following:

@@ -158,7 +158,7 @@ class Localizer:
             raise ConfigError("kept features are those of whole files: leave out the start and the end, or the folder")
         if kept is not None:
             return self._localize(folder.kept(path, kept, path.stem, making), choice)
-        unit = making.spec.step_seconds * 2 ** (self.model.config.num_levels - 1)
+        unit = making.spec.step_seconds * self.model.config.unit
         offset = math.floor(start / unit + 1e-9) * unit  # windows fall as on the whole file
         reading = read(path, making, offset, end)
 

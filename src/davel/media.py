@@ -121,6 +121,7 @@ class Source:
     """An open media file. Close it, or use it as a context manager."""
 
     _remedy = "convert it again"
+    _threads = "AUTO"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -148,6 +149,9 @@ class Source:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def stop(self) -> None:
+        """Let a read that waits for more, in whatever thread, come to its end; a file's never waits."""
 
     def close(self) -> None:
         self._container.close()
@@ -207,6 +211,8 @@ class Source:
         begin = Fraction(start)
         grid = Grid(self._video, *clock, Fraction(fps), size, colours, begin) if fps is not None else None
         sound = Mono(self._audio, *clock, sample_rate, resampler, begin) if sample_rate is not None else None
+        if self._video is not None:
+            self._video.thread_type = self._threads
         self._tracks = tracks = [track for track in (grid, sound) if track is not None]
         if start > 0:
             self._seek(start, [stream for _, stream in wanted])

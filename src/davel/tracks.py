@@ -94,7 +94,6 @@ class Grid(Track):
         begin: Fraction = Fraction(0),
     ) -> None:
         super().__init__(stream, origin, limit, begin)
-        stream.thread_type = "AUTO"
         self.colours = colours
         self.lasts_until = Fraction(0)
         """How long the frame may stand there, if it is slow."""

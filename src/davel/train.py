@@ -340,7 +340,7 @@ def _threshold(config: TrainConfig, predicted: dict[str, EventList], validation:
     if config.threshold is not None:
         return config.threshold
     fitted = analysis.fit_thresholds(match_videos(predicted, validation.videos, num_classes), ANALYSED)
-    return round(fitted.overall, 3)
+    return math.floor(1000 * fitted.overall) / 1000  # no higher than the score that was chosen
 
 
 def _rate(run: Run) -> float:

@@ -50,8 +50,7 @@ class Windows:
     def __init__(self, model: Runs) -> None:
         self.model = model
         self.length: int = model.config.max_length
-        self.unit: int = 2 ** (model.config.num_levels - 1)
-        """The coarsest level's step."""
+        self.unit = model.config.unit
         self.visual: Tensor | None = None
         self.audio: Tensor | None = None
         self.T = 0
@@ -113,7 +112,7 @@ class Found:
 def _decoder(
     model: Runs, timing: Timing, labels: Sequence[str], settings: DecodeSettings | None = None
 ) -> WindowDecoder:
-    return WindowDecoder(timing, labels, model.config.max_length, Windows(model).unit, settings)
+    return WindowDecoder(timing, labels, model.config.max_length, model.config.unit, settings)
 
 
 def latency(model: Runs, timing: Timing) -> float:

@@ -69,6 +69,7 @@ def localize(
         given = {
             "-o": output not in (".", "-"), "-f": format not in (None, "jsonl"), "--top-k": top_k, "--plot": plot,
             "--annotations": annotations, "--start": start != "0", "--end": end, "--features": features, "--ray": ray,
+            "--ray-cpus": ray_cpus != 1, "--ray-gpus": ray_gpus,
         }  # fmt: skip
         unfit = [name for name, value in given.items() if value]
         if unfit or len(inputs) != 1:

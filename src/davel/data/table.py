@@ -132,7 +132,7 @@ def put_events(path: Path, file: str, events: Sequence[Event]) -> None:
     """
     rows, problems = _rows(path) if path.exists() else ([], [])
     refuse(path, problems)
-    lines = [(name, event) for _, name, event in rows if name != file]
+    lines = [(name, event) for _, name, event in rows if name not in (file, Path(file).stem)]
     lines += [(file, event) for event in sorted(events, key=lambda e: (e.start, e.end))] or [(file, None)]
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n")
@@ -198,12 +198,17 @@ def _event(row: dict[str, str]) -> Event | None:
         missing = ", ".join(name for name in COLUMNS[1:] if not row[name])
         raise ValueError(f"{missing} missing: an event needs start, end and label")
     try:
-        start, end, score = float(row["start"]), float(row["end"]), float(row.get("score") or 1)
+        start, end = float(row["start"]), float(row["end"])
     except ValueError:
         raise ValueError(f"expected seconds, got {row['start']!r} and {row['end']!r}") from None
-    if score != 1:
+    score = row.get("score") or "1"
+    try:
+        is_true = float(score) == 1
+    except ValueError:
+        is_true = False
+    if not is_true:
         raise ValueError(
-            f"score {score:g}: a model found this event and nobody looked at it: correct it on the page of "
+            f"score {score}: a model found this event and nobody looked at it: correct it on the page of "
             "`davel serve`, or leave that column out"
         )
     if not 0 <= start < end < float("inf"):

@@ -128,10 +128,10 @@ class WindowDecoder:
         segments = start + segments.astype(np.float64)  # after days, single precision would be steps apart
         self.open.append(Candidates(*middle, segments, scores, classes))
         found = []
+        if is_last and len(self.open) == 1 and self.settled == 0:  # one window: all at once
+            found.append(self._settle(math.inf))
         while self.known - self.settled >= self.latency:
             found.append(self._settle(self.settled + self.block))
-        if is_last and self.settled == 0 and self.known <= self.length:
-            found.append(self._settle(math.inf))
         while is_last and self.settled < self.known:
             following = self.settled + self.block
             found.append(self._settle(following if following < self.known else math.inf))

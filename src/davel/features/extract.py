@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -180,7 +180,7 @@ class Reading:
                 end=self.end,
             )
             visual, audio = make.streams()
-            with closing(ahead(items, PICTURES_AHEAD) if make.networks else items) as items:
+            with closing(ahead(items, PICTURES_AHEAD, source.stop) if make.networks else items) as items:
                 for item in items:
                     self.begin = source.begin
                     if isinstance(item, Picture):
@@ -291,8 +291,11 @@ def read(
     return Reading(made, path, start, end, idle_seconds)
 
 
-def ahead(items: Iterable[T], depth: int) -> Generator[T]:
-    """The same items, made in a thread of their own, up to so many before they are asked for."""
+def ahead(items: Iterable[T], depth: int, stop: Callable[[], None] = lambda: None) -> Generator[T]:
+    """The same items, made in a thread of their own, up to so many before they are asked for.
+
+    `stop` is called where no more are wanted, and ends what the thread may wait for.
+    """
     box: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
     stopped = threading.Event()
 
@@ -327,4 +330,5 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T]:
             yield item  # type: ignore[misc]
     finally:
         stopped.set()
+        stop()
         thread.join()

@@ -46,15 +46,19 @@ class NetworkConfig:
         for name in ("num_classes", "visual_dim", "audio_dim", "width", "class_width", "num_levels", "num_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        unit = 2 ** (self.num_levels - 1)
-        if self.max_length < unit or self.max_length % unit:
+        if self.max_length < self.unit or self.max_length % self.unit:
             raise ValueError(
-                f"max_length must be a multiple of {unit} for {self.num_levels} levels, got {self.max_length}"
+                f"max_length must be a multiple of {self.unit} for {self.num_levels} levels, got {self.max_length}"
             )
         if self.width % self.num_heads:
             raise ValueError(f"width ({self.width}) must be a multiple of num_heads ({self.num_heads})")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path must be in [0, 1), got {self.drop_path}")
+
+    @property
+    def unit(self) -> int:
+        """Steps of the finest level in one of the coarsest."""
+        return 1 << (self.num_levels - 1)
 
 
 @dataclass(frozen=True)
@@ -172,17 +176,12 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         return self.decoder.scales.device
 
-    @property
-    def unit(self) -> int:
-        """Steps of the finest level in one of the coarsest."""
-        return 1 << (self.config.num_levels - 1)
-
     def running_length(self, T: int) -> int:
         """The steps that a batch of T steps is run at: as at `max_length`, to the last bit of what is defined.
 
         A step of padding is felt by the last real one, on every level; more are not.
         """
-        return min(self.unit * math.ceil(T / self.unit) + 1, self.config.max_length)
+        return min(self.config.unit * math.ceil(T / self.config.unit) + 1, self.config.max_length)
 
     def pad(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Grid]:
         """(B, T, Dv), (B, T, Da), (B, T) -> the inputs by modality at the running length, the steps of the levels.

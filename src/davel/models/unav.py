@@ -58,4 +58,5 @@ class Unav(Network):
 
     def running_length(self, T: int) -> int:
         """As at `max_length`; a longer batch is run at the next multiple of the coarsest level's step."""
-        return super().running_length(T) if T <= self.config.max_length else self.unit * math.ceil(T / self.unit)
+        unit = self.config.unit
+        return super().running_length(T) if T <= self.config.max_length else unit * math.ceil(T / unit)

@@ -56,6 +56,35 @@ def limit(task: Task) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+class Memory:
+    """What this process took of what it may take, as far as the system tells."""
+
+    def __init__(self) -> None:
+        self.limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+        self.loaded()
+
+    def loaded(self) -> None:
+        """What was mapped until now, and let go, does not count."""
+        self.known_peak = self._sizes()[1]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether more than the limit less `SPARE` was taken since; not seen where more had been mapped before."""
+        data, peak, size = self._sizes()
+        is_limited = self.limit != resource.RLIM_INFINITY
+        return is_limited and peak > self.known_peak and data + peak - size > (1 - SPARE) * self.limit
+
+    @staticmethod
+    def _sizes() -> tuple[int, int, int]:
+        """Bytes that can be written, most that were mapped, and those that are; 0 where the system does not tell."""
+        status = Path("/proc/self/status")
+        if not status.exists():
+            return 0, 0, 0
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        data, peak, size = (1024 * int(lines[name].split()[0]) for name in ("VmData", "VmPeak", "VmSize"))
+        return data, peak, size
+
+
 def tell(**content: object) -> None:
     print(json.dumps(content), flush=True)
 
@@ -65,7 +94,7 @@ def work(task: Task) -> None:
     from davel.errors import DavelError, printable
     from davel.media import probe
 
-    path, told = Path(task.path), 0.0
+    path, told, memory = Path(task.path), 0.0, Memory()
 
     def progress(seconds: float) -> None:
         nonlocal told
@@ -76,10 +105,11 @@ def work(task: Task) -> None:
     try:
         duration = probe(path).duration_seconds
         tell(seconds=0.0, duration=duration)
-        duration = find_events(task, progress) if task.kind == "events" else make_copy(task, progress)
+        make = find_events if task.kind == "events" else make_copy
+        duration = make(task, progress, memory)
     except (DavelError, MemoryError, OSError, RuntimeError) as error:
         text = str(error)
-        if _out_of_memory(error) or _short_of_memory(task):
+        if _out_of_memory(error) or memory.is_short:
             text = f"{task.name}: takes more memory than a job may: convert it, or raise --memory-gb"
         elif not isinstance(error, DavelError):
             raise
@@ -88,7 +118,7 @@ def work(task: Task) -> None:
     tell(seconds=duration, duration=duration, done=True)
 
 
-def find_events(task: Task, progress: Progress) -> float:
+def find_events(task: Task, progress: Progress, memory: Memory) -> float:
     """Localize, and draw the sound's peaks: the video's seconds."""
     from davel.files import replacing
     from davel.formats import write_text, writer
@@ -96,9 +126,11 @@ def find_events(task: Task, progress: Progress) -> float:
     from davel.web.peaks import measure
 
     path, folder = Path(task.path), Path(task.output)
-    found = load(task.model, task.device).localize(path, threshold=LEAST_SCORE, progress=progress)
+    localizer = load(task.model, task.device)
+    memory.loaded()
+    found = localizer.localize(path, threshold=LEAST_SCORE, progress=progress)
     peaks = measure(path, lambda: progress(found.duration))
-    if _short_of_memory(task):
+    if memory.is_short:
         raise MemoryError
     with replacing(folder / "peaks.bin") as temporary:
         temporary.write_bytes(peaks.tobytes())
@@ -107,7 +139,7 @@ def find_events(task: Task, progress: Progress) -> float:
     return found.duration
 
 
-def make_copy(task: Task, progress: Progress) -> float:
+def make_copy(task: Task, progress: Progress, memory: Memory) -> float:
     """Write a copy that browsers can play: its seconds."""
     from davel.errors import DavelError
     from davel.files import replacing
@@ -120,23 +152,9 @@ def make_copy(task: Task, progress: Progress) -> float:
 
     with replacing(Path(task.output) / "copy.mp4") as temporary:
         seconds = write_copy(Path(task.path), temporary, MAX_OUTPUT_BYTES, checked)
-        if _short_of_memory(task):
+        if memory.is_short:
             raise MemoryError
     return seconds
-
-
-def _short_of_memory(task: Task) -> bool:
-    return _most_memory() > (1 - SPARE) * task.memory_bytes
-
-
-def _most_memory() -> int:
-    """At least the bytes that this process had for itself at any time; 0 where the system does not tell."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return 0
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    now, peak, all_now = (int(lines[name].split()[0]) for name in ("VmData", "VmPeak", "VmSize"))
-    return 1024 * (now + peak - all_now)
 
 
 def _out_of_memory(error: BaseException | None) -> bool:

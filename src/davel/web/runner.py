@@ -119,8 +119,8 @@ class Runner:
                 error = self._run(job, kind)
             except Stopped:
                 return
-            except OSError as problem:
-                error = f"{job.name}: cannot be worked on: {problem.strerror}"
+            except Exception as problem:  # the thread must live on
+                error = f"{job.name}: cannot be worked on: {getattr(problem, 'strerror', None) or problem}"
             if not self.jobs.end(kind, job.id, error):
                 self._discard(job.id, kind)
 
