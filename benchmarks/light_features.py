@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from davel.data.scenes import plan_scene, render_scene
+from davel.data.scenes.render import plan_scene, render_scene
 from davel.features.light import FRAME_SIZE, SPEC, LightAudio, LightVisual
 from davel.media import Picture, open_media
 

@@ -29,9 +29,9 @@ import av
 import numpy as np
 
 import davel
+from davel.core.events import EventList
 from davel.data.annotations import AnnotatedVideo, read_annotations
 from davel.evaluate import score
-from davel.events import EventList
 from davel.media import probe
 
 RATE = 48000

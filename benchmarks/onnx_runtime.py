@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from davel.onnx import exported, load_onnx
-from davel.weights import load_model
+from davel.models.onnx import exported, load_onnx
+from davel.models.saved import load_model
 
 
 def best_of(repeats: int, work: Callable[[], object]) -> float:

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davel.events import EventList
-from davel.models import blocks, ccnet, network
+from davel.core.events import EventList
+from davel.models import blocks, ccnet
+from davel.models import pyramid as network
 
 RANGES = ((0, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, 10000))
 

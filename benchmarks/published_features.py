@@ -32,9 +32,9 @@ from torch import Tensor
 from unav100 import best_of, cpu_name, require_equal
 
 from davel.features import i3d, raft, vggish
-from davel.features.extract import Extractor, Settings
+from davel.features.i3d_vggish import STRIDE, WINDOW, Networks, Sound, TwoStream
+from davel.features.reading import Extractor, Settings
 from davel.features.resize import resize, short_side_size
-from davel.features.streams import STRIDE, WINDOW, Networks, Sound, TwoStream
 
 PARTS = ("flow", "rgb", "audio", "precision", "stages", "memory")
 SIZE = (240, 320)

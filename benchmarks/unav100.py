@@ -30,16 +30,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from davel.compute.allocator import keep_freed_memory
+from davel.core.events import EventList
 from davel.data.dataset import Batch, Sample, collate
 from davel.data.simulate import Simulation, draw_annotations
 from davel.detection import assign, decode, points
-from davel.events import EventList
+from davel.evaluate.metrics import THRESHOLDS, average_precision
 from davel.features.spec import I3D_VGGISH
-from davel.memory import keep_freed_memory
-from davel.metrics import THRESHOLDS, average_precision
 from davel.models import CCNet, CCNetConfig
-from davel.recipe import Compute, Recipe
 from davel.train import Run, fit
+from davel.train.recipe import Compute, Recipe
 
 PARTS = ("inference", "training", "targets", "evaluation")
 STEPS = (112, 130, 150, 180)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davel.features.streams import Networks
+from davel.features.i3d_vggish import Networks
 
 
 class SmallI3D(nn.Module):

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from davel.ablate import TABLES
 from davel.cli import main
 from davel.data.simulate import draw_annotations, simulate
 from davel.models import build
-from davel.weights import load_model
+from davel.models.saved import load_model
+from davel.train.ablate import TABLES
 
 TINY = {"num_classes": 2, "visual_dim": 8, "audio_dim": 4, "width": 8, "class_width": 4, "max_length": 64}
 

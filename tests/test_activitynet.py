@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from davel.errors import ConfigError
-from davel.events import Event, EventList
+from davel.core.errors import ConfigError
+from davel.core.events import Event, EventList
 from davel.formats import activitynet
 
 LABELS = ("bark", "bell")

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from davel import analysis
-from davel.analysis import DURATIONS, ERRORS
-from davel.events import Event, EventList
-from davel.metrics import THRESHOLDS, average_precision, match, temporal_iou
+from davel.core.events import Event, EventList
+from davel.evaluate import analysis
+from davel.evaluate.analysis import DURATIONS, ERRORS
+from davel.evaluate.metrics import THRESHOLDS, average_precision, match, temporal_iou
 
 LABELS = ("bark", "bell")
 HALF = THRESHOLDS.index(0.5)

@@ -11,8 +11,8 @@ import pytest
 from media_files import grey, make_media, tone
 from small_networks import small_networks
 
-from davel.errors import MediaError
-from davel.features.extract import Extractor, Features, Settings, extract
+from davel.core.errors import MediaError
+from davel.features.reading import Extractor, Features, Settings, extract
 
 SIZE = (48, 64)
 
@@ -22,7 +22,7 @@ def features_of(request, monkeypatch):
     """Either extractor, with networks that are no work."""
     settings = Settings.named(request.param)
     networks = small_networks() if request.param == "i3d-vggish" else None
-    monkeypatch.setattr("davel.features.extract.extractor", lambda settings: Extractor(settings, networks))
+    monkeypatch.setattr("davel.features.reading.extractor", lambda settings: Extractor(settings, networks))
 
     def make(path: Path) -> Features:
         features = extract(path, settings)

@@ -17,12 +17,14 @@ import pytest
 from media_files import grey, make_media, tone
 from small_networks import small_networks
 
-from davel.errors import ConfigError
-from davel.features import archive, extract, folder
-from davel.features.archive import estimate, extract_files, plan, read_manifest
-from davel.features.extract import Settings
+from davel.compute.pool import Cluster
+from davel.core.errors import ConfigError
+from davel.features import batch as archive
+from davel.features import folder
+from davel.features import reading as extract
+from davel.features.batch import estimate, extract_files, plan, read_manifest
+from davel.features.reading import Settings
 from davel.features.spec import I3D_VGGISH
-from davel.workers import Cluster
 
 STREAMS = ("rgb", "flow", "vggish")
 
@@ -34,8 +36,8 @@ def networks(monkeypatch):
     monkeypatch.setattr(extract, "extractor", lambda settings: extract.Extractor(settings, made))
     monkeypatch.setattr(folder, "extractor", extract.extractor)
     monkeypatch.setattr(archive, "extractor", extract.extractor)
-    monkeypatch.setattr("davel.pretrained.digests", lambda: {"raft": "0" * 64})
-    monkeypatch.setattr("davel.pretrained.doubt", lambda name, digest: "")
+    monkeypatch.setattr("davel.features.weights.digests", lambda: {"raft": "0" * 64})
+    monkeypatch.setattr("davel.features.weights.doubt", lambda name, digest: "")
     return made
 
 
@@ -101,7 +103,7 @@ def test_what_is_done_is_skipped_until_input_or_settings_change(clip, networks, 
 
 def test_other_weights_make_features_anew(clip, networks, run, monkeypatch):
     run("extract", clip, "-o", "out")
-    monkeypatch.setattr("davel.pretrained.digests", lambda: {"raft": "1" * 64})
+    monkeypatch.setattr("davel.features.weights.digests", lambda: {"raft": "1" * 64})
     assert "1 done" in run("extract", clip, "-o", "out")[1]
 
 

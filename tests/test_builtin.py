@@ -10,9 +10,9 @@ import pytest
 import davel
 from davel import cli
 from davel.data.annotations import read_annotations
-from davel.data.scenes import LABELS, render_scenes
-from davel.metrics import decoys_reported, pair
-from davel.weights import BUILTIN
+from davel.data.scenes.render import LABELS, render_scenes
+from davel.evaluate.metrics import decoys_reported, pair
+from davel.models.saved import BUILTIN
 
 
 def test_the_shipped_model_is_small_and_knows_the_scenes_classes():

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from davel.errors import ConfigError
+from davel.core.errors import ConfigError
 from davel.models import CCNet, CCNetConfig, build
 from davel.models.blocks import Conv, DepthwiseConv
-from davel.models.network import Grid
+from davel.models.pyramid import Grid
 
 SMALL = {"num_classes": 3, "visual_dim": 10, "audio_dim": 6, "max_length": 64, "width": 16, "class_width": 8}
 

@@ -11,14 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from davel.check import check, fit_grid, suggest_ranges
-from davel.data.dataset import Truth
-from davel.data.folder import DataConfig
+from davel.core.errors import ConfigError
+from davel.data.check import check, fit_grid, suggest_ranges
 from davel.data.simulate import draw_annotations, simulate
+from davel.data.sources import DataConfig
 from davel.data.unav100 import ANNOTATIONS, FEATURES
-from davel.detection.targets import REGRESSION_RANGES, assign, points, reached
-from davel.errors import ConfigError
 from davel.features.spec import I3D_VGGISH
+from davel.models.detector import Truth
+from davel.models.targets import REGRESSION_RANGES, assign, points, reached
 
 KEYS = [f"sim0-{i:05d}" for i in range(10)]
 

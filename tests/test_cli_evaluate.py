@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from davel.data.folder import DataConfig
+from davel.core.events import Event, EventList
 from davel.data.simulate import draw_annotations, simulate
+from davel.data.sources import DataConfig
 from davel.data.unav100 import ANNOTATIONS
 from davel.evaluate import differences, evaluate, predict, predict_published, score
-from davel.events import Event, EventList
+from davel.evaluate.report import html, latex, markdown
 from davel.formats import activitynet
 from davel.models import build
-from davel.report import html, latex, markdown
-from davel.weights import ModelInfo, load_model, save_model
+from davel.models.saved import ModelInfo, load_model, save_model
 
 SIMULATED = "simulated i3d-vggish features, seed 0"
 
@@ -175,8 +175,8 @@ def test_mistakes_are_refused(run, arguments, code, message):
 
 
 def test_a_built_in_model_stays_as_it_is():
-    from davel.errors import ConfigError
-    from davel.weights import BUILTIN, keep_thresholds
+    from davel.core.errors import ConfigError
+    from davel.models.saved import BUILTIN, keep_thresholds
 
     _, info, _ = load_model("scenes")
     with pytest.raises(ConfigError, match="is built in and stays as it is"):
@@ -203,7 +203,7 @@ def test_runs_are_compared_on_the_same_videos(run, data, truth, tmp_path):
 
 
 def test_runs_on_different_videos_are_not_compared(truth):
-    from davel.errors import ConfigError
+    from davel.core.errors import ConfigError
 
     labels = next(iter(truth.values())).events.labels
     first = evaluate({}, truth, labels, resamples=0)

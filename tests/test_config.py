@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from davel.config import load_config, read_yaml
-from davel.errors import ConfigError
+from davel.core.config import load_config, read_yaml
+from davel.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from davel.core.errors import ConfigError
 from davel.data.annotations import read_annotations
 from davel.data.dataset import Sample, collate, join, random_crop, swap_audio
-from davel.errors import ConfigError
 
 
 def written(tmp_path, database):

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from davel.detection import Criterion, DecodeSettings, NmsSettings, Truth, assign, decode, nms, points
-from davel.detection.losses import distance_iou_loss, focal_loss, iou_loss
 from davel.models import Outputs
+from davel.models.losses import distance_iou_loss, focal_loss, iou_loss
 
 NMS_NAMES = {
     "sigma": "sigma",

@@ -32,14 +32,17 @@ from media_files import make_media
 from small_networks import small_networks
 from test_follow import record
 
-from davel import cli, pretrained
+from davel import cli
 from davel.data.annotations import read_annotations, write_annotations
-from davel.data.scenes import render_scenes
+from davel.data.scenes.render import render_scenes
 from davel.data.simulate import draw_annotations
-from davel.features import archive, extract, folder
+from davel.features import batch as archive
+from davel.features import folder
+from davel.features import reading as extract
+from davel.features import weights as pretrained
 from davel.features.spec import I3D_VGGISH
 from davel.models import CCNet, CCNetConfig
-from davel.weights import ModelInfo, save_model
+from davel.models.saved import ModelInfo, save_model
 
 SMALL_MODEL = "--set model.width=8 --set model.class_width=4 --set recipe.epochs=1 --set recipe.warmup_epochs=0"
 SMALLER = {

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from davel.detection.targets import REGRESSION_RANGES
 from davel.features.spec import I3D_VGGISH
+from davel.models.targets import REGRESSION_RANGES
 
 DOCS = Path(__file__).parent.parent / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -64,7 +64,8 @@ def test_a_figure_has_a_light_background_of_its_own(name):
 
 def test_the_classes_that_the_figure_names_are_davels():
     from davel import detection
-    from davel.models import ccnet, network
+    from davel.models import ccnet
+    from davel.models import pyramid as network
 
     told = re.findall(r'class="code"[^>]*>([^<]+)<', figures.ccnet())
     assert len(told) >= 7

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from davel.core.errors import ConfigError
+from davel.core.events import EventList
 from davel.data.dataset import Dataset
 from davel.data.simulate import Simulation, draw_annotations
-from davel.errors import ConfigError
 from davel.evaluate import predict, predict_published
-from davel.events import EventList
 from davel.models import Network, build
 
 SMALL = {"num_classes": 3, "width": 8, "class_width": 4, "drop_path": 0.0}

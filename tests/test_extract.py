@@ -10,11 +10,12 @@ import pytest
 from media_files import make_media, tone
 from safetensors.numpy import save_file
 
-from davel.errors import ConfigError, MediaError
+from davel.core.errors import ConfigError, MediaError
+from davel.core.timeline import Timing
 from davel.features import store
-from davel.features.extract import Features, extract
 from davel.features.light import SPEC
-from davel.features.spec import FeatureSpec, Timing
+from davel.features.reading import Features, extract
+from davel.features.spec import FeatureSpec
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,11 @@ from media_files import grey, make_media, tone
 from tiny import tiny_model
 
 import davel
-from davel.errors import MediaError
-from davel.events import Event
-from davel.features.extract import ahead
-from davel.live import TS_PERIOD, Growing, Live
-from davel.tracks import Grid, Track
+from davel.core.errors import MediaError
+from davel.core.events import Event
+from davel.features.reading import ahead
+from davel.media.recording import TS_PERIOD, Growing, Live
+from davel.media.sampling import Grid, Track
 
 SECONDS = 75.0
 INTERLEAVED = {"max_interleave_delta": "0"}
@@ -110,7 +110,7 @@ def test_a_file_ends_when_it_has_not_grown_for_long(localizer, recording, tmp_pa
             waited += timeout
             return super().wait(timeout)
 
-    monkeypatch.setattr("davel.live.threading", SimpleNamespace(Event=Event))
+    monkeypatch.setattr("davel.media.recording.threading", SimpleNamespace(Event=Event))
     following = localizer.follow(path, idle_seconds=1.0)
     list(following)
     assert 0 < waited < 1.3  # once, however often FFmpeg asks

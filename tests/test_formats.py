@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from davel import formats
-from davel.events import Event, EventList
+from davel.core.events import Event, EventList
 from davel.formats import FORMATS, Format, Video
 
 LABELS = ("dog barking", "church bell, ringing", 'людина <says> & "sings"', "score=0.5", "(2)")
@@ -136,7 +136,7 @@ def test_many_videos_go_into_a_folder_where_a_file_holds_one(some, run, tmp_path
 
 
 BROKEN = {
-    "json": ('{"schema": "davel.events/2"}', "expected schema 'davel.events/1', got 'davel.events/2'"),
+    "json": ('{"schema": "davel.core.events/2"}', "expected schema 'davel.events/1', got 'davel.core.events/2'"),
     "csv": ("file,label,start,end\na.mp4,dog,2,1\n", "line 2: an event needs 0 <= start < end, got 2 and 1 s"),
     "tsv": ("label\tstart\tend\ndog\tone\t2\n", "line 2: start is 'one': expected a number"),
     "jsonl": ('{"label": "dog", "start": 1}\n', "line 1: end is 'None': expected a number"),

@@ -7,8 +7,8 @@ import pytest
 import torch
 from golden_values import Case, load_case, published_state
 
+from davel.core.errors import ConfigError
 from davel.detection import Criterion, assign, decode, points
-from davel.errors import ConfigError
 from davel.models import CCNet, Network, from_published
 from davel.models.published import published_name
 

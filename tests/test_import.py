@@ -11,7 +11,7 @@ from golden_values import published_state
 from davel.data.simulate import draw_annotations, simulate
 from davel.data.unav100 import ANNOTATIONS
 from davel.models import from_published
-from davel.weights import load_model
+from davel.models.saved import load_model
 
 CASE = "ccnet_i3d_vggish"
 

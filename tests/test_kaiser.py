@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from davel.kaiser import PRECISION, Resampler, half_window
+from davel.media.resampy import PRECISION, Resampler, half_window
 
 
 def written_out(x: np.ndarray, in_rate: int, count: int) -> np.ndarray:

@@ -14,10 +14,11 @@ from safetensors.torch import save_file
 from tiny import INFO, LABELS, tiny_model
 
 import davel
-from davel.errors import ConfigError, MediaError, MissingError
-from davel.features.extract import extract
+from davel.compute.checkpoint import read_checkpoint
+from davel.core.errors import ConfigError, MediaError, MissingError
+from davel.features.reading import extract
 from davel.localize import expand
-from davel.weights import load_model, read_checkpoint
+from davel.models.saved import load_model
 
 
 @pytest.fixture(scope="module")
@@ -158,11 +159,11 @@ def test_a_part_of_a_file_is_localized_on_the_files_clock(localizer, tmp_path):
     part = localizer.localize(path, threshold=0.0, start=21.5, end=33.0)
     assert len(part.events)
     assert all(21.5 <= e.start < e.end <= 33.0 for e in part.events)
-    step = part.features.step_seconds
-    assert part.offset == pytest.approx(64 * step)  # a multiple of the coarsest level's step
-    assert part.times[0] == pytest.approx(part.offset + 0.48)
-    assert part.coverage.both == (pytest.approx(part.offset, abs=0.07), 33.0)
-    again = localizer.localize(path, threshold=0.0, start=part.offset, end=33.0)
+    step = part.timing.step_seconds
+    assert part.timing.start == pytest.approx(64 * step)  # a multiple of the coarsest level's step
+    assert part.times[0] == pytest.approx(part.timing.start + 0.48)
+    assert part.coverage.both == (pytest.approx(part.timing.start, abs=0.07), 33.0)
+    again = localizer.localize(path, threshold=0.0, start=part.timing.start, end=33.0)
     np.testing.assert_array_equal(again.gates["audio"], part.gates["audio"])
 
 

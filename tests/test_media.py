@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media_files import grey, make_media, tone
 
-from davel.errors import MediaError
+from davel.core.errors import MediaError
 from davel.media import Coverage, Picture, Sound, open_media, probe
-from davel.tracks import Grid
+from davel.media.sampling import Grid
 
 
 def read(path: Path, fps: float | None = 25, sample_rate: int | None = 16000, size=None):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from davel.events import Event, EventList
-from davel.metrics import THRESHOLDS, average_precision, decoys_reported, match, pair, temporal_iou
+from davel.core.events import Event, EventList
+from davel.evaluate.metrics import THRESHOLDS, average_precision, decoys_reported, match, pair, temporal_iou
 
 LABELS = ("bark", "bell")
 

@@ -12,12 +12,12 @@ from tiny import CONFIG, INFO, tiny_model
 from web_server import start
 
 import davel
-from davel.errors import ConfigError
+from davel.core.errors import ConfigError
 from davel.features.light import SPEC
 from davel.models import Unav, UnavConfig, build
-from davel.onnx import TOLERANCE, export, load_onnx
+from davel.models.onnx import TOLERANCE, export, load_onnx
+from davel.models.saved import ModelInfo, load_model, save_model
 from davel.web.child import LEAST_SCORE
-from davel.weights import ModelInfo, load_model, save_model
 
 pytest.importorskip("onnxruntime")
 
@@ -155,7 +155,7 @@ def test_a_file_of_another_program_is_refused(tmp_path):
 
 
 def test_an_export_that_differs_is_not_written(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("davel.onnx.TOLERANCE", -1.0)
+    monkeypatch.setattr("davel.models.onnx.TOLERANCE", -1.0)
     with pytest.raises(ConfigError, match="nothing was written"):
         export(model, tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []

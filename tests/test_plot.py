@@ -12,12 +12,13 @@ from tiny import LABELS, tiny_model
 
 import davel
 from davel.cli import main
+from davel.core.events import Event, EventList
 from davel.data.simulate import draw_annotations, simulate
-from davel.events import Event, EventList
+from davel.evaluate.compare import Compared
 from davel.features.spec import I3D_VGGISH
 from davel.models import CCNetConfig, UnavConfig, build
-from davel.plot import Compared, draw, draw_compared, waveform_peaks
-from davel.weights import ModelInfo, save_model
+from davel.models.saved import ModelInfo, save_model
+from davel.plot import draw, draw_compared, waveform_peaks
 
 pytest.importorskip("matplotlib")
 

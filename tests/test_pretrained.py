@@ -11,8 +11,9 @@ import pytest
 import torch
 from golden_values import published_state
 
-from davel import pretrained
-from davel.errors import ConfigError, DavelError, MissingError
+from davel.core.errors import ConfigError, DavelError, MissingError
+from davel.core.files import home
+from davel.features import weights as pretrained
 from davel.features.i3d import I3D
 
 CONTENT = bytes(range(256)) * 5000
@@ -166,7 +167,7 @@ def test_a_file_of_another_checksum_does_not_verify(at_home, run):
 
 
 def test_the_authors_file_of_raft_is_as_good(at_home):
-    folder = pretrained.home() / "weights"
+    folder = home() / "weights"
     folder.mkdir(parents=True)
     torch.save(published_state("raft"), folder / "raft-sintel.pth")
     assert pretrained.find("raft").name == "raft-sintel.pth"

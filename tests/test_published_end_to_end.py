@@ -14,15 +14,16 @@ from media_files import grey, make_media
 from small_networks import small_networks
 
 import davel
-from davel import pretrained
+from davel.core.errors import ConfigError
 from davel.data.annotations import read_annotations
-from davel.data.folder import open_unav100
-from davel.errors import ConfigError
-from davel.features import extract, folder
-from davel.features.extract import Settings
+from davel.data.sources import open_unav100
+from davel.features import folder
+from davel.features import reading as extract
+from davel.features import weights as pretrained
+from davel.features.reading import Settings
 from davel.features.spec import I3D_VGGISH, FeatureSpec
 from davel.models import CCNet, CCNetConfig
-from davel.weights import ModelInfo, save_model
+from davel.models.saved import ModelInfo, save_model
 
 LABELS = ("dog barking", "bell ringing")
 

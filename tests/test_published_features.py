@@ -11,7 +11,7 @@ from golden_values import GOLDEN, published_state
 from hypothesis import given
 from hypothesis import strategies as st
 
-from davel.errors import ConfigError
+from davel.core.errors import ConfigError
 from davel.features import i3d, raft, vggish
 
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from davel.core.errors import ConfigError
 from davel.data.annotations import read_annotations
-from davel.data.scene_classes import CLASSES
-from davel.data.scenes import (
+from davel.data.scenes.classes import CLASSES
+from davel.data.scenes.render import (
     FPS,
     LABELS,
     MARGIN_SECONDS,
@@ -20,7 +21,6 @@ from davel.data.scenes import (
     render_scene,
     render_scenes,
 )
-from davel.errors import ConfigError
 from davel.media import probe
 
 SCENES = [plan_scene(7, index) for index in range(600)]
@@ -142,7 +142,7 @@ def folders(tmp_path_factory):
     plan = {(s.seed): s for s in short}
     out = tmp_path_factory.mktemp("scenes")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("davel.data.scenes.plan_scene", lambda seed, index: plan[seed, index])
+        patch.setattr("davel.data.scenes.render.plan_scene", lambda seed, index: plan[seed, index])
         render_scenes(out / "one", num_videos=2, seed=5, workers=1)
         told = []
         render_scenes(out / "two", num_videos=2, seed=5, workers=2, progress=lambda *x: told.append(x))
@@ -159,7 +159,7 @@ def test_the_same_seed_makes_the_same_bytes_however_many_workers(folders):
 
 
 def test_annotations_are_in_unav_100s_schema(tmp_path, monkeypatch):
-    monkeypatch.setattr("davel.data.scenes.render_scene", lambda scene, path: None)
+    monkeypatch.setattr("davel.data.scenes.render.render_scene", lambda scene, path: None)
     path = render_scenes(tmp_path, num_videos=20, seed=7, workers=1)
     annotations = read_annotations(path)
     assert annotations.labels == LABELS

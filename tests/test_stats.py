@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from davel.core.events import Event, EventList
 from davel.data.annotations import AnnotatedVideo, Annotations, write_annotations
 from davel.data.simulate import draw_annotations
 from davel.data.stats import statistics
-from davel.events import Event, EventList
 
 LABELS = ("bark", "bell")
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from media_files import make_media
 
+from davel.core.errors import ConfigError
+from davel.core.events import Event
 from davel.data.annotations import read_annotations
 from davel.data.table import Split, put_events, read_table
-from davel.errors import ConfigError
-from davel.events import Event
-from davel.recipe import load_train_config
+from davel.train.recipe import load_train_config
 
 HEADER = "file,start,end,label\n"
 

@@ -20,19 +20,19 @@ from media_files import grey, make_media, tone
 
 import davel.train
 from davel.cli import app, main
-from davel.config import load_config
+from davel.core.config import load_config
+from davel.core.errors import ConfigError
+from davel.core.events import Event, EventList
 from davel.data.annotations import AnnotatedVideo, Annotations
 from davel.data.dataset import Dataset, training_batches
-from davel.data.folder import DataConfig
 from davel.data.simulate import draw_annotations, simulate
-from davel.errors import ConfigError
-from davel.events import Event, EventList
+from davel.data.sources import DataConfig
 from davel.features.light import SPEC
 from davel.models import UnavConfig, build
 from davel.models.blocks import Conv
-from davel.recipe import CONFIGS, Compute, Recipe, TrainConfig, load_train_config
+from davel.models.saved import load_model
 from davel.train import Ema, Reporting, checkpoint_activations, learning_rate, optimizer_for, train
-from davel.weights import load_model
+from davel.train.recipe import CONFIGS, Compute, Recipe, TrainConfig, load_train_config
 
 LABELS = ("high", "low")
 DIMS = {"visual_dim": 6, "audio_dim": 4}

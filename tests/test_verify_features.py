@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from davel.errors import ConfigError
+from davel.core.errors import ConfigError
 from davel.features.verify import best_offset, compare, compare_folders
 
 

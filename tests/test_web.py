@@ -23,11 +23,11 @@ from media_files import grey, make_media, tone
 from tiny import LABELS, tiny_model
 from web_server import Server, start
 
+from davel.core.errors import ConfigError, MissingError
+from davel.core.events import Event
 from davel.data.table import put_events, read_table
-from davel.errors import ConfigError, MissingError
-from davel.events import Event
-from davel.media import open_media, probe
-from davel.web import child, peaks
+from davel.media import open_media, peaks, probe
+from davel.web import child
 from davel.web.app import Settings, create_app
 from davel.web.copies import LEAST_PICTURE_BITS, PICTURE_BITS, SOUND_BITS, picture_bits, size_of, write_copy
 from davel.web.jobs import MAX_ATTEMPTS, Conflict, Full, Jobs

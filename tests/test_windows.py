@@ -14,15 +14,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import davel
-from davel.data.scenes import plan_scene, render_scene
+from davel.core.events import EventList
+from davel.core.timeline import Timing
+from davel.data.scenes.render import plan_scene, render_scene
 from davel.detection import DecodeSettings, decode
 from davel.detection.decode import WindowDecoder
-from davel.events import EventList
-from davel.features.extract import extract
-from davel.features.spec import Timing
+from davel.detection.windows import View, Windows, find_events, latency, stretches, views
+from davel.features.reading import extract
 from davel.models import CCNet, CCNetConfig
-from davel.models.network import Outputs
-from davel.windows import View, Windows, find_events, latency, stretches, views
+from davel.models.pyramid import Outputs
 
 CONFIG = CCNetConfig(num_classes=3, visual_dim=8, audio_dim=6, width=16, class_width=8, max_length=64)
 TIMING = Timing(25, 8, 24)

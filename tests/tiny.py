@@ -8,7 +8,7 @@ import torch
 
 from davel.features.light import SPEC
 from davel.models import CCNet, CCNetConfig
-from davel.weights import ModelInfo, save_model
+from davel.models.saved import ModelInfo, save_model
 
 LABELS = ("bark", "bell", "rain")
 CONFIG = CCNetConfig(

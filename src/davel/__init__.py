@@ -11,17 +11,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from davel import _moved
+
 if TYPE_CHECKING:
-    from davel.events import Event, EventList
-    from davel.follow import Following
+    from davel.core.events import Event, EventList
     from davel.localize import Localizer, Result, load
+    from davel.localize.follow import Following
+
+_moved.install()
 
 __version__ = "0.1.0"
 __all__ = ["Event", "EventList", "Following", "Localizer", "Result", "__version__", "load"]
 
 
 _HOMES = {
-    "Event": "events", "EventList": "events", "Following": "follow",
+    "Event": "core.events", "EventList": "core.events", "Following": "localize.follow",
     "Localizer": "localize", "Result": "localize", "load": "localize",
 }  # fmt: skip
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from davel.core.errors import MissingError, printable
+from davel.core.events import EventList
+from davel.core.files import replacing
 from davel.data.stats import event_seconds
-from davel.errors import MissingError, printable
-from davel.events import EventList
-from davel.files import replacing
 from davel.media import Sound, open_media
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from davel.data.annotations import Annotations
     from davel.data.stats import Statistics
+    from davel.evaluate.compare import Compared
     from davel.localize import Result
 
 FOUND, TRUE = "#1f6f8b", "#e0a030"
@@ -66,21 +66,6 @@ def draw(result: Result, path: Path, truth: EventList | None = None) -> Path:
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
     return path
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A video with what several models find in it."""
-
-    id: str
-    duration: float
-    """Seconds."""
-    truth: EventList
-    found: Mapping[str, EventList]
-    """By model, as far as it is to be shown."""
-    gates: Mapping[str, tuple[NDArray[np.float64], NDArray[np.floating]]]
-    """By what is said of them: the times and values of `audio` and `visual` gates, (T,) each."""
-    origin: str | None = None
 
 
 def draw_compared(video: Compared, path: Path) -> Path:

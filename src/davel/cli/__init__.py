@@ -31,7 +31,7 @@ from davel.cli import (
     train,
     weights,
 )
-from davel.errors import DavelError, printable
+from davel.core.errors import DavelError, printable
 
 app = typer.Typer(
     name="davel",

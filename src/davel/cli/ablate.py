@@ -12,8 +12,8 @@ from rich.table import Table
 from davel.cli import console
 
 if TYPE_CHECKING:
-    from davel.ablate import Measured
     from davel.train import Reporting
+    from davel.train.ablate import Measured
 
 SHOWN = ("0.5", "0.6", "0.7", "0.8", "0.9")
 
@@ -37,11 +37,11 @@ def ablate(
     """
     from dataclasses import replace
 
-    from davel.ablate import TABLES
-    from davel.ablate import ablate as run
-    from davel.device import choose_device
-    from davel.files import replacing
-    from davel.recipe import load_train_config
+    from davel.compute.device import choose_device
+    from davel.core.files import replacing
+    from davel.train.ablate import TABLES
+    from davel.train.ablate import ablate as run
+    from davel.train.recipe import load_train_config
 
     changes = _scale(classes, videos, width, epochs) + change
     settings = replace(load_train_config(config, data, changes), output=output)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from davel.cli import console
-from davel.errors import printable
+from davel.core.errors import printable
 
 
 def compare(
@@ -21,9 +21,8 @@ def compare(
     as_json: bool = typer.Option(False, "--json", help="A JSON object."),
 ) -> None:
     """mAP of each run, and its difference to the first with a 95 % interval over the same resampled videos."""
-    from davel import report
     from davel.cli.evaluate import predictions_of
-    from davel.evaluate import differences, evaluate
+    from davel.evaluate import differences, evaluate, report
 
     if len(runs) < 2:
         raise typer.BadParameter("name at least two runs")

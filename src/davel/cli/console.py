@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from davel.errors import printable
+from davel.core.errors import printable
 
 
 class Rate(ProgressColumn):

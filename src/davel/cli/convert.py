@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from davel.cli import console
-from davel.errors import printable
+from davel.core.errors import printable
 
 
 def convert(
@@ -24,7 +24,7 @@ def convert(
     vtt, srt, eaf, edl. What the target cannot hold is said.
     """
     from davel import formats
-    from davel.errors import ConfigError
+    from davel.core.errors import ConfigError
 
     target = Path(to_write)
     videos = formats.read(source, from_)

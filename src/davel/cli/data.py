@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from davel.cli import console
-from davel.errors import printable
+from davel.core.errors import printable
 
 if TYPE_CHECKING:
-    from davel.check import Report
+    from davel.data.check import Report
     from davel.data.stats import Statistics
 
 app = typer.Typer(name="data", help="Check, start, count and simulate data sets.", no_args_is_help=True)
@@ -36,8 +36,8 @@ def check(
     as_json: bool = typer.Option(False, "--json", help="Everything, as a JSON object."),
 ) -> None:
     """Read every annotation and feature file, and list all that is wrong. Exit code 4 if something is."""
-    from davel.check import check as run
-    from davel.data.folder import DataConfig
+    from davel.data.check import check as run
+    from davel.data.sources import DataConfig
 
     config = DataConfig.unav100(folder, features.value if features else None)
     assert config.features is not None
@@ -60,7 +60,7 @@ def check(
 
 
 def _show(report: Report) -> None:
-    from davel.detection.targets import REGRESSION_RANGES
+    from davel.models.targets import REGRESSION_RANGES
 
     out = console.results()
     subsets = ", ".join(f"{count} {subset or 'of no subset'}" for subset, count in report.subsets.items())
@@ -102,8 +102,8 @@ def init(
     seed: int = typer.Option(0, min=0, help="Which videos go where."),
 ) -> None:
     """Start from a table of events: annotations with a split, and a configuration to train with."""
+    from davel.data.setup import write_project
     from davel.data.table import Split, read_table
-    from davel.project import write_project
 
     try:
         parts = Split.read(split)

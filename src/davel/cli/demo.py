@@ -20,9 +20,9 @@ def demo(
 ) -> None:
     """Render a scene, find its events, and compare them with the truth."""
     from davel.data.annotations import read_annotations
-    from davel.data.scenes import render_scenes
+    from davel.data.scenes.render import render_scenes
+    from davel.evaluate.metrics import decoys_reported, pair
     from davel.localize import load
-    from davel.metrics import decoys_reported, pair
     from davel.plot import draw, require_matplotlib
 
     require_matplotlib()

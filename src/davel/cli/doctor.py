@@ -9,7 +9,7 @@ from importlib import metadata, util
 from rich.table import Table
 
 from davel.cli import console
-from davel.errors import printable
+from davel.core.errors import printable
 
 EXTRAS = {
     "matplotlib": "plots", "fastapi": "web", "uvicorn": "web", "onnxruntime": "onnx", "onnxscript": "onnx",
@@ -23,11 +23,13 @@ def doctor() -> None:
     import torch
     from av import library_versions
 
-    from davel import __version__, pretrained
-    from davel.weights import BUILTIN
+    from davel import __version__
+    from davel.core import files
+    from davel.features import weights as pretrained
+    from davel.models.saved import BUILTIN
 
     ffmpeg = ", ".join(f"{name} {'.'.join(map(str, v))}" for name, v in sorted(library_versions.items()))
-    home = pretrained.home()
+    home = files.home()
     threads = f"{os.cpu_count()} CPUs, {torch.get_num_threads()} threads"
     devices = [threads, *(torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():

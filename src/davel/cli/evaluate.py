@@ -12,16 +12,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from davel.cli import console
-from davel.errors import printable
+from davel.core.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from davel.core.events import EventList
     from davel.data.annotations import AnnotatedVideo
     from davel.data.dataset import Dataset
-    from davel.data.folder import DataConfig
+    from davel.data.sources import DataConfig
     from davel.evaluate import Evaluation
-    from davel.events import EventList
     from davel.localize import Localizer
 
 
@@ -52,10 +52,10 @@ def evaluate(
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
 ) -> None:
     """Average mAP with intervals, by class and duration, with the errors that cost it."""
-    from davel import report
+    from davel.core.errors import ConfigError
     from davel.data.unav100 import ANNOTATIONS
-    from davel.errors import ConfigError
     from davel.evaluate import evaluate as run
+    from davel.evaluate import report
     from davel.formats import activitynet, write_text
 
     if (data is None) == (annotations is None):
@@ -77,7 +77,7 @@ def evaluate(
         found, chosen, notes = predictions_of(Path(source), path, subset)
     else:
         from davel.localize import load
-        from davel.weights import find_model
+        from davel.models.saved import find_model
 
         folder = find_model(source)
         localizer = load(folder, device)
@@ -111,8 +111,8 @@ def predictions_of(
     source: Path, annotations: Path, subset: str
 ) -> tuple[Mapping[str, EventList], Mapping[str, AnnotatedVideo], list[str]]:
     """What a file says of the videos of a subset, these videos, and what must be said of it."""
+    from davel.core.errors import ConfigError
     from davel.data.annotations import read_annotations
-    from davel.errors import ConfigError
     from davel.formats import activitynet
 
     annotated = read_annotations(annotations)
@@ -138,7 +138,7 @@ def _config(
     cache: Path | None,
     localizer: Localizer,
 ) -> DataConfig:
-    from davel.data.folder import DataConfig
+    from davel.data.sources import DataConfig
 
     if data is not None:
         if videos or features or cache:
@@ -181,9 +181,8 @@ def _predict(
 def _fit(
     folder: Path, localizer: Localizer, found: Mapping[str, EventList], videos: Mapping[str, AnnotatedVideo]
 ) -> tuple[float, ...]:
-    from davel import analysis
-    from davel.evaluate import ANALYSED, match_videos
-    from davel.weights import keep_thresholds
+    from davel.evaluate import ANALYSED, analysis, match_videos
+    from davel.models.saved import keep_thresholds
 
     fitted = analysis.fit_thresholds(match_videos(found, videos, len(localizer.info.labels)), ANALYSED)
     keep_thresholds(folder, localizer.info, fitted.per_class)
@@ -195,7 +194,7 @@ def _fit(
 
 
 def _show(evaluation: Evaluation, subset: str) -> None:
-    from davel import report
+    from davel.evaluate import report
 
     figures = evaluation.figures
     told = "".join(f"\n{note}" for note in evaluation.notes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from davel.cli import console
-from davel.errors import ConfigError, printable
+from davel.core.errors import ConfigError, printable
 
 
 def export(
@@ -15,7 +15,7 @@ def export(
     output: Path | None = typer.Option(None, "-o", "--output", help="The file (default: the model's name and .onnx)."),
 ) -> None:
     """Write a model as an ONNX file, checked against what it was made of; `davel localize -m FILE.onnx` runs it."""
-    from davel.onnx import export as write
+    from davel.models.onnx import export as write
 
     target = output or Path(f"{Path(model).name}.onnx")
     if target.suffix != ".onnx":

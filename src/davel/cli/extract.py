@@ -12,10 +12,10 @@ import typer
 
 from davel.cli import console
 from davel.cli.cluster import CPUS_HELP, GPUS_HELP, RAY_HELP, cluster_of
-from davel.errors import printable
+from davel.core.errors import printable
 
 if TYPE_CHECKING:
-    from davel.features.archive import Outcome
+    from davel.features.batch import Outcome
 
 LONG_SECONDS = 60
 """Of media; before a longer run with networks one is told how long it takes."""
@@ -42,9 +42,9 @@ def extract(
 
     What is done is not done again; OUTPUT/manifest.jsonl tells what became of each file.
     """
-    from davel import pretrained
-    from davel.features.archive import estimate, extract_files, plan
-    from davel.features.extract import Settings
+    from davel.features import weights as pretrained
+    from davel.features.batch import estimate, extract_files, plan
+    from davel.features.reading import Settings
     from davel.localize import expand
 
     if precision not in ("float32", "bfloat16", "float16"):

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from davel.cli import console
-from davel.errors import printable
+from davel.core.errors import printable
 
 app = typer.Typer(name="features", help="Feature files.", no_args_is_help=True)
 MOST_ROWS = 30

@@ -16,7 +16,7 @@ def import_model(
 ) -> None:
     """Make a model's folder of a released checkpoint, for evaluate, plot and localize; its weights stay the same."""
     from davel.data.annotations import read_annotations
-    from davel.weights import import_published
+    from davel.models.saved import import_published
 
     info = import_published(checkpoint, output, read_annotations(annotations).labels)
     console.complain(

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from davel.cli import console
 from davel.cli.cluster import CPUS_HELP, GPUS_HELP, RAY_HELP, cluster_of
-from davel.errors import printable
+from davel.core.errors import printable
 
 if TYPE_CHECKING:
-    from davel.events import EventList
+    from davel.core.events import EventList
     from davel.localize import Request, Result
 
 
@@ -60,7 +60,7 @@ def localize(
     Writes FILE.json (schema davel.events/1) and what else -f names, and prints a table.
     """
     from davel import formats
-    from davel.errors import ConfigError
+    from davel.core.errors import ConfigError
     from davel.localize import Failure, Request, expand, localize_files
     from davel.media import probe
 
@@ -161,8 +161,8 @@ def localize(
 def _follow(request: Request, idle_seconds: float) -> None:
     """Print each event as soon as it is certain, and what is to be known of the recording at its end."""
     from davel import formats
-    from davel.errors import MediaError
-    from davel.events import EventList
+    from davel.core.errors import MediaError
+    from davel.core.events import EventList
 
     path = request.path
     following = request.localizer.follow(path, threshold=request.threshold, idle_seconds=idle_seconds)

@@ -18,9 +18,9 @@ def plot(
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
 ) -> None:
     """Draw the true events, those of each model and both gates on one time axis (the paper's Figure 4)."""
-    from davel.compare import compare_models
-    from davel.data.folder import DataConfig
-    from davel.errors import ConfigError, printable
+    from davel.core.errors import ConfigError, printable
+    from davel.data.sources import DataConfig
+    from davel.evaluate.compare import compare_models
     from davel.localize import load
     from davel.plot import draw_compared, require_matplotlib
 

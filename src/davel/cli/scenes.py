@@ -17,7 +17,7 @@ def scenes(
     workers: int | None = typer.Option(None, min=1, help="Processes (default: one per core)."),
 ) -> None:
     """Render scenes with sound whose events are known, and decoys that are only seen or only heard."""
-    from davel.data.scenes import render_scenes
+    from davel.data.scenes.render import render_scenes
 
     with console.progress_bar() as bar:
         task = bar.add_task("render", total=videos, note="")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from davel.errors import ConfigError, MissingError, printable
+from davel.core.errors import ConfigError, MissingError, printable
 
 if TYPE_CHECKING:
-    from davel.events import Event
+    from davel.core.events import Event
 
 MIN_TOKEN_LENGTH = 16
 
@@ -43,8 +43,7 @@ def serve(
     for name in ("fastapi", "uvicorn"):
         if find_spec(name) is None:
             raise MissingError(f"davel serve needs {name}: pip install 'davel[web]'")
-    from davel.files import locked
-    from davel.pretrained import home
+    from davel.core.files import home, locked
     from davel.web.app import Settings, create_app
     from davel.web.runner import Limits
     from davel.web.security import is_loopback

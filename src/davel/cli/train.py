@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from davel.cli import console
-from davel.errors import printable
+from davel.core.errors import printable
 
 if TYPE_CHECKING:
     from davel.train import Progress
@@ -28,10 +28,10 @@ def train(
 
     Paths in a file are taken from where it stands. For several GPUs: torchrun --nproc-per-node N -m davel train ...
     """
-    from davel.device import choose_device
-    from davel.recipe import load_train_config
+    from davel.compute.device import choose_device
     from davel.train import Reporting
     from davel.train import train as run
+    from davel.train.recipe import load_train_config
 
     settings = load_train_config(config, data, change)
     if output is not None:

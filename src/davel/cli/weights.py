@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from davel.cli import console
-from davel.errors import printable
+from davel.core.errors import printable
 
 app = typer.Typer(name="weights", help="The published weights of the feature networks.", no_args_is_help=True)
 NAMES = "Which (default: all)."
@@ -17,7 +17,7 @@ NAMES = "Which (default: all)."
 @app.command("list")
 def list_() -> None:
     """Name, size, licence, checksum and source of each, and whether it is there."""
-    from davel import pretrained
+    from davel.features import weights as pretrained
 
     table = Table("name", "here", "MB", "licence", "sha256", "origin", box=None, padding=(0, 2, 0, 0))
     for name, weights in pretrained.WEIGHTS.items():
@@ -35,14 +35,14 @@ def fetch(
     offline: bool = typer.Option(False, "--offline", help="Only say what is missing (as DAVEL_OFFLINE=1 does)."),
 ) -> None:
     """Download what is not there; an interrupted download is gone on with."""
-    from davel import pretrained
+    from davel.features import weights as pretrained
 
     for name in names or pretrained.WEIGHTS:
         console.results().print(printable(_fetch(name, offline)), markup=False)
 
 
 def _fetch(name: str, offline: bool) -> Path:
-    from davel import pretrained
+    from davel.features import weights as pretrained
 
     with console.progress_bar() as bar:
         task = bar.add_task(f"{name}, MB", total=None, note="")
@@ -56,7 +56,7 @@ def _fetch(name: str, offline: bool) -> Path:
 @app.command()
 def path(name: str = typer.Argument(help="Which.")) -> None:
     """Where the weights are, or belong; ends with 5 if they are not there."""
-    from davel import pretrained
+    from davel.features import weights as pretrained
 
     print(pretrained.location(name))
     pretrained.find(name)
@@ -65,8 +65,8 @@ def path(name: str = typer.Argument(help="Which.")) -> None:
 @app.command()
 def verify(names: list[str] | None = typer.Argument(None, help=NAMES)) -> None:
     """Compare checksums where the publisher states them, and load each file."""
-    from davel import pretrained
-    from davel.errors import ConfigError
+    from davel.core.errors import ConfigError
+    from davel.features import weights as pretrained
 
     problems = []
     for name in names or pretrained.WEIGHTS:

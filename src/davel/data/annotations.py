@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from davel.errors import ConfigError, printable, refuse
-from davel.events import Event, EventList
-from davel.files import read_json, replacing
+from davel.core.errors import ConfigError, printable, refuse
+from davel.core.events import Event, EventList
+from davel.core.files import read_json, replacing
 
 
 class Problem(NamedTuple):

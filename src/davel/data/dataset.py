@@ -17,6 +17,7 @@ from torch import Tensor
 
 from davel.data.annotations import AnnotatedVideo
 from davel.features.spec import FeatureSpec
+from davel.models.detector import Truth
 
 Floats = NDArray[np.floating]
 
@@ -42,19 +43,6 @@ class Sample:
         kept = (inside > 0) & (inside >= 0.5 * (self.segments[:, 1] - self.segments[:, 0]))
         steps = slice(start, start + length)
         return Sample(self.id, self.visual[steps], self.audio[steps], segments[kept] - start, self.labels[kept])
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The annotated events of a batch."""
-
-    segments: Tensor
-    """(B, N, 2), in steps."""
-    labels: Tensor
-    """(B, N), the class; -1 where a video has fewer events."""
-
-    def to(self, device: torch.device) -> Truth:
-        return Truth(self.segments.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)

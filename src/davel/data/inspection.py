@@ -15,7 +15,7 @@ import numpy as np
 from davel.data.annotations import AnnotatedVideo, Problem
 from davel.data.simulate import Simulation
 from davel.data.unav100 import LAYOUTS, BrokenFeatures, Kind, load_stream, open_stream
-from davel.features.layout import Layout
+from davel.features.family import Layout
 from davel.features.spec import FeatureSpec
 
 TOLERATED = 3

@@ -22,14 +22,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from davel.config import parse
+from davel.core.config import parse
+from davel.core.errors import ConfigError, printable
+from davel.core.events import EventList
+from davel.core.files import replacing
 from davel.data.annotations import AnnotatedVideo, Annotations, read_annotations, write_annotations
 from davel.data.unav100 import ANNOTATIONS, FEATURES, LAYOUTS, Kind
-from davel.errors import ConfigError, printable
-from davel.events import EventList
-from davel.features.layout import Layout
+from davel.features.family import Layout
 from davel.features.spec import FeatureSpec
-from davel.files import replacing
 
 Array = NDArray[np.float32]
 MARKER = "simulated.json"

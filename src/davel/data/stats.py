@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from davel.core.events import EventList
 from davel.data.annotations import Annotations
-from davel.events import EventList
 
 PERCENTILES = (5, 25, 50, 75, 95, 100)
 

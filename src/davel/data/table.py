@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from davel.core.errors import ConfigError, MediaError, printable, refuse
+from davel.core.events import Event, EventList
+from davel.core.files import replacing
 from davel.data.annotations import AnnotatedVideo, Annotations
-from davel.errors import ConfigError, MediaError, printable, refuse
-from davel.events import Event, EventList
-from davel.files import replacing
 from davel.media import MEDIA_SUFFIXES, probe
 
 COLUMNS = ("file", "start", "end", "label")

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from davel.errors import ConfigError, printable
-from davel.features.layout import I3D_VGGISH_LAYOUT, ONE_PEACE_LAYOUT, Layout
+from davel.core.errors import ConfigError, printable
+from davel.features.family import I3D_VGGISH_LAYOUT, ONE_PEACE_LAYOUT, Layout
 
 Array = NDArray[np.float32]
 Kind = Literal["i3d-vggish", "one-peace"]

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from davel.core.events import EventList
+from davel.core.timeline import Timing
 from davel.detection.nms import Floats, NmsSettings, nms
-from davel.events import EventList
-from davel.features.spec import Timing
-from davel.models.network import Outputs
+from davel.models.pyramid import Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def _events(
     timing: Timing, labels: tuple[str, ...], segments: Floats, scores: Floats, classes: NDArray[np.integer]
 ) -> EventList:
     """Segments in steps (N, 2) as events; one that lies before the video is none."""
-    seconds = timing.seconds(np.asarray(segments, np.float64)).clip(min=0)
+    seconds = timing.seconds(np.asarray(segments, np.float64)).clip(min=timing.start)
     real = seconds[:, 0] < seconds[:, 1]
     return EventList(segments=seconds[real], scores=scores[real], label_ids=classes[real], labels=labels)
 

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from davel import pretrained
-from davel.errors import ConfigError, MediaError, printable
+from davel.core.errors import ConfigError, MediaError, printable
+from davel.core.files import read_json, replacing
 from davel.features import store
-from davel.features.extract import Features, Reading, Settings, extractor
+from davel.features import weights as pretrained
+from davel.features.reading import Features, Reading, Settings, extractor
 from davel.features.spec import FeatureSpec
-from davel.files import read_json, replacing
 from davel.media import Coverage
 
 

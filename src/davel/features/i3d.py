@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from davel.errors import ConfigError
+from davel.core.errors import ConfigError
 
 FEATURE_DIM = 1024
 NUM_KINETICS = 400

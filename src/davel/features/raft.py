@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davel.errors import ConfigError
+from davel.core.errors import ConfigError
 
 UPDATES = 20
 """Refinements of the flow, as UnAV-100's features were made."""

@@ -6,35 +6,11 @@ One step of the feature sequence is `stride / fps` seconds; step i covers [i * s
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from davel.errors import ConfigError
-from davel.tracks import COLOURS, RESAMPLERS
-
-
-class Timing(NamedTuple):
-    """Where the steps of a feature sequence lie: step i is centred at (i * stride + window / 2) / fps seconds."""
-
-    fps: float
-    stride: int
-    """Frames from one step to the next."""
-    window: int
-    """Frames that one step sees."""
-
-    def seconds(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The time of (fractional) steps."""
-        return (steps * self.stride + self.window / 2) / self.fps
-
-    def steps(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The (fractional) steps at given times."""
-        return (seconds * self.fps - self.window / 2) / self.stride
-
-    def num_steps(self, duration: float) -> int:
-        """The steps whose window lies within a video of so many seconds; at least one."""
-        return max(int((duration * self.fps - self.window) // self.stride) + 1, 1)
+from davel.core.errors import ConfigError
+from davel.core.timeline import Timing
+from davel.media.sampling import COLOURS, RESAMPLERS
 
 
 @dataclass(frozen=True, kw_only=True)

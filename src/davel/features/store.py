@@ -16,12 +16,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
-from davel.errors import ConfigError, MediaError, printable
-from davel.features.extract import Features, extract, spec_of
+from davel.compute.pool import WorkerLost, each
+from davel.core.errors import ConfigError, MediaError, printable
+from davel.core.files import replacing
+from davel.features.reading import Features, extract, spec_of
 from davel.features.spec import FeatureSpec
-from davel.files import replacing
 from davel.media import AudioTrack, Coverage, MediaInfo, VideoTrack
-from davel.workers import WorkerLost, each
 
 SCHEMA = "davel.features/1"
 

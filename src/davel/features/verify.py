@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from davel.errors import ConfigError, printable
-from davel.features.layout import I3D_VGGISH_LAYOUT, LIGHT_LAYOUT, ONE_PEACE_LAYOUT
+from davel.core.errors import ConfigError, printable
+from davel.features.family import I3D_VGGISH_LAYOUT, LIGHT_LAYOUT, ONE_PEACE_LAYOUT
 
 Array = NDArray[np.float32]
 STREAMS: dict[str, int] = I3D_VGGISH_LAYOUT.streams | ONE_PEACE_LAYOUT.streams | LIGHT_LAYOUT.streams

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from davel.errors import ConfigError
+from davel.core.errors import ConfigError
 
 FEATURE_DIM = 128
 SAMPLE_RATE = 16000

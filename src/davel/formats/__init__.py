@@ -8,17 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from davel.errors import ConfigError, printable
-from davel.files import replacing
+from davel.core.errors import ConfigError, printable
+from davel.core.files import replacing
+from davel.core.result import Result
 from davel.formats import eaf, edl, objects, subtitles, tables
-from davel.formats.document import Format, Video
+from davel.formats.base import Format, Video
 
-if TYPE_CHECKING:
-    from davel.localize import Result
-
-__all__ = ["FORMATS", "Format", "Video", "losses", "read", "sniff", "write", "write_text", "writer"]
+__all__ = ["FORMATS", "Format", "Video", "losses", "read", "save", "sniff", "write", "write_text", "writer"]
 
 ALL = frozenset({"scores", "durations", "many"})
 MILLI, MICRO = 1e-3, 1e-6
@@ -174,6 +171,13 @@ def writer(name: str) -> Callable[[Result], str]:
     return lambda result: form.dumps(
         [Video(result.info.path.stem, result.events, result.duration, str(result.info.path))]
     )
+
+
+def save(result: Result, path: str | Path) -> Path:
+    """Write a localizer's result whole, in the format that the name ends in (`.json`, `.csv`, `.vtt`, ...)."""
+    path = Path(path)
+    write_text(path, writer(of_name(path).name)(result))
+    return path
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from davel.errors import ConfigError, printable, refuse
-from davel.events import EventList
-from davel.files import read_json
+from davel.core.errors import ConfigError, printable, refuse
+from davel.core.events import EventList
+from davel.core.files import read_json
 
 VERSION = "davel.results/1"
 

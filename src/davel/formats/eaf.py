@@ -5,8 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 
-from davel.events import Event
-from davel.formats.document import Collector, Video, id_of, one, one_line, spans
+from davel.core.events import Event
+from davel.formats.base import Collector, Video, id_of, one, one_line, spans
 
 MILLI = 1e-3
 SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"

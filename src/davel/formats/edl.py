@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from davel.formats.document import Collector, Video, id_of, one, one_line, spans
+from davel.formats.base import Collector, Video, id_of, one, one_line, spans
 
 FPS = 25
 """Of the time codes, without dropped frames."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from davel.core.result import Result
 from davel.formats import activitynet
-from davel.formats.document import Collector, Video, id_of, number, one
-
-if TYPE_CHECKING:
-    from davel.localize import Result
+from davel.formats.base import Collector, Video, id_of, number, one
 
 SCHEMA = "davel.events/1"
 

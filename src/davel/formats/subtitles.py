@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Callable, Sequence
 
-from davel.formats.document import Collector, Video, one, one_line, spans
+from davel.formats.base import Collector, Video, one, one_line, spans
 
 MILLI = 1e-3
 ARROW = re.compile(r"^\s*(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{3})\s+-->\s+(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{3})")

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from davel.formats.document import Collector, Video, each_row, id_of, number, one, one_line, spans
+from davel.formats.base import Collector, Video, each_row, id_of, number, one, one_line, spans
 
 COLUMNS = ("file", "label", "start", "end", "score")
 MILLI, MICRO = 1e-3, 1e-6

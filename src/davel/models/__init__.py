@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from davel.config import Lines, parse, place
-from davel.errors import ConfigError
+from davel.core.config import Lines, parse, place
+from davel.core.errors import ConfigError
 from davel.models.ccnet import CCNet, CCNetConfig
-from davel.models.network import Network, NetworkConfig, Outputs
 from davel.models.published import from_published
+from davel.models.pyramid import Network, NetworkConfig, Outputs
 from davel.models.unav import Unav, UnavConfig
 
 __all__ = [

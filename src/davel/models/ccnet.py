@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from davel.models.blocks import Block, Conv, MaskedAttention, count_padding, exclude_padding, linear, max_pool
-from davel.models.network import (
+from davel.models.pyramid import (
     MODALITIES,
     OTHER,
     ClassDependencies,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from davel.errors import ConfigError
+from davel.core.errors import ConfigError
 from davel.models.ccnet import CCNet, CCNetConfig
 from davel.models.unav import Unav, UnavConfig
 

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from davel.models.network import (
+from davel.models.pyramid import (
     MODALITIES,
     ClassDependencies,
     CrossModalInteraction,

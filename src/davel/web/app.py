@@ -27,14 +27,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.requests import ClientDisconnect
 
 from davel import __version__, formats
+from davel.core.errors import printable
+from davel.core.events import Event, EventList
+from davel.core.files import read_json
 from davel.data.table import put_events
-from davel.errors import printable
-from davel.events import Event, EventList
-from davel.files import read_json
 from davel.formats import Video
 from davel.localize import read_model
-from davel.media import MEDIA_SUFFIXES
-from davel.web import peaks
+from davel.media import MEDIA_SUFFIXES, peaks
 from davel.web.child import LEAST_SCORE, SPARE_BYTES
 from davel.web.jobs import Conflict, Copy, Full, Job, Jobs
 from davel.web.runner import Limits, Runner

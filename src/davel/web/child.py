@@ -91,7 +91,7 @@ def tell(**content: object) -> None:
 
 def work(task: Task) -> None:
     """Do it, and tell how it goes."""
-    from davel.errors import DavelError, printable
+    from davel.core.errors import DavelError, printable
     from davel.media import probe
 
     path, told, memory = Path(task.path), 0.0, Memory()
@@ -120,10 +120,10 @@ def work(task: Task) -> None:
 
 def find_events(task: Task, progress: Progress, memory: Memory) -> float:
     """Localize, and draw the sound's peaks: the video's seconds."""
-    from davel.files import replacing
+    from davel.core.files import replacing
     from davel.formats import write_text, writer
     from davel.localize import load
-    from davel.web.peaks import measure
+    from davel.media.peaks import measure
 
     path, folder = Path(task.path), Path(task.output)
     localizer = load(task.model, task.device)
@@ -141,8 +141,8 @@ def find_events(task: Task, progress: Progress, memory: Memory) -> float:
 
 def make_copy(task: Task, progress: Progress, memory: Memory) -> float:
     """Write a copy that browsers can play: its seconds."""
-    from davel.errors import DavelError
-    from davel.files import replacing
+    from davel.core.errors import DavelError
+    from davel.core.files import replacing
     from davel.web.copies import write_copy
 
     def checked(seconds: float) -> None:

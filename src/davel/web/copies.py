@@ -12,7 +12,7 @@ import av.error
 import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 
-from davel.errors import DavelError, MissingError, printable
+from davel.core.errors import DavelError, MissingError, printable
 from davel.media import Picture, Sound, Source, open_media
 
 MAX_HEIGHT, MAX_WIDTH = 360, 1280

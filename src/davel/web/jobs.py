@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from davel.events import Event
+from davel.core.events import Event
 from davel.web.child import Kind
 
 State = Literal["uploading", "queued", "running", "done", "failed", "cancelled"]

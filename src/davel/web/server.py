@@ -9,7 +9,7 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
-from davel.errors import ConfigError
+from davel.core.errors import ConfigError
 
 
 def run(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> None:

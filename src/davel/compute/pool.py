@@ -1,0 +1,180 @@
+"""One function over many files: in this process, in several on this machine, or on a Ray cluster.
+
+The same function, whichever it is; its results come as they are ready.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import islice
+from typing import Any, TypeVar
+
+from davel.core.errors import MissingError, printable
+
+Job = TypeVar("Job")
+Answer = TypeVar("Answer")
+WATCH_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster, and what of it one task takes."""
+
+    address: str = "auto"
+    """`local` starts one on this machine, `auto` finds the one that runs or starts one; else a cluster's address."""
+    cpus: float = 1
+    gpus: float = 0
+    retries: int = 3
+    """Of a task whose worker or machine died."""
+
+
+class WorkerLost(Exception):
+    """The process that did a job ended, and again when it was tried again; the text says why."""
+
+
+def each(
+    function: Callable[[Job], Answer], jobs: Iterable[Job], *, workers: int = 0, cluster: Cluster | None = None
+) -> Generator[tuple[Job, Answer | WorkerLost]]:
+    """Every job with its answer, in any order; in this process if there are no workers.
+
+    What the function raises ends it all. A job whose process ends, for want of memory or by a broken decoder, is tried
+    again by itself; WorkerLost stands for its answer if that ends, too. MissingError if Ray is not installed, or the
+    cluster is not there or too small.
+    """
+    if cluster is not None:
+        yield from _on_ray(function, jobs, cluster)
+    elif workers == 0:
+        for job in jobs:
+            yield job, function(job)
+    else:
+        yield from _in_processes(function, iter(jobs), workers)
+
+
+def _in_processes(
+    function: Callable[[Job], Answer], jobs: Iterator[Job], workers: int
+) -> Generator[tuple[Job, Answer | WorkerLost]]:
+    while True:
+        lost: list[Job] = []
+        yield from _in_pool(function, jobs, workers, lost)
+        if not lost:
+            return
+        for job in lost:
+            lost_again: list[Job] = []
+            yield from _in_pool(function, iter([job]), 1, lost_again)
+            if lost_again:
+                yield job, WorkerLost("the process ended that worked on it (out of memory, or a broken decoder)")
+
+
+def _in_pool(
+    function: Callable[[Job], Answer], jobs: Iterator[Job], workers: int, lost: list[Job]
+) -> Generator[tuple[Job, Answer]]:
+    """Until the jobs end, or one of the processes does: `lost` is then given those that were at work or in line."""
+    others = set(multiprocessing.active_children())
+    threads = max((os.cpu_count() or 1) // workers, 1)
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(os.getpid(), threads)
+    )
+    running: dict[Future[Answer], Job] = {}
+    try:
+        while True:
+            for job in islice(jobs, 2 * workers - len(running)):
+                try:
+                    running[pool.submit(function, job)] = job
+                except BrokenProcessPool:
+                    lost.append(job)
+                    raise
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                answer = future.result()
+                yield running.pop(future), answer
+    except BrokenProcessPool:
+        lost.extend(running.values())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - others if running else ():
+            child.terminate()
+
+
+def _begin(parent: int, threads: int) -> None:
+    """In a new process: leave interrupts to the parent, and do not outlive it."""
+    import torch
+
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _on_ray(
+    function: Callable[[Job], Answer], jobs: Iterable[Job], cluster: Cluster
+) -> Generator[tuple[Job, Answer | WorkerLost]]:
+    ray = _connect(cluster.address)
+    threads = max(int(cluster.cpus), 1)
+
+    def task(job: Job) -> Answer:
+        import torch
+
+        torch.set_num_threads(threads)
+        return function(job)
+
+    try:
+        remote = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=cluster.retries)(task)
+        resources = ray.cluster_resources()
+        if resources.get("CPU", 0) < cluster.cpus or resources.get("GPU", 0) < cluster.gpus:
+            raise MissingError(
+                f"the Ray cluster has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs, "
+                f"a task wants {cluster.cpus:g} and {cluster.gpus:g}: ask for less"
+            )
+        at_once = 2 * int(resources["CPU"] / cluster.cpus) if cluster.cpus else 2 * int(resources["GPU"] / cluster.gpus)
+        waiting: Iterator[Job] = iter(jobs)
+        running: dict[Any, Job] = {}
+        while True:
+            for job in islice(waiting, at_once - len(running)):
+                running[remote.remote(job)] = job
+            if not running:
+                return
+            for ready in ray.wait(list(running), num_returns=1)[0]:
+                job = running.pop(ready)
+                try:
+                    answer = ray.get(ready)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause from None
+                except ray.exceptions.RayError as error:
+                    yield job, WorkerLost(f"its worker died ({type(error).__name__}: {printable(error)[:200]})")
+                    continue
+                yield job, answer
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> Any:
+    try:
+        ray: Any = import_module("ray")
+    except ImportError as error:
+        raise MissingError("Ray is not installed: pip install 'davel[ray]'") from error
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    started = {"auto": (), "local": ("local",)}.get(address, (address,))
+    try:
+        ray.init(*started, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = printable(str(error).splitlines()[0])
+        raise MissingError(
+            f"no Ray cluster at {printable(address)!r} ({reason}): start one with `ray start --head`, or say `local`"
+        ) from error
+    return ray

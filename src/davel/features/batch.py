@@ -1,0 +1,225 @@
+"""The features of many files, in one folder with a manifest: what is done stays done, what fails is told.
+
+`manifest.jsonl` has a line for every file and every attempt, the last one counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from davel.compute.pool import Cluster, WorkerLost, each
+from davel.core.errors import ConfigError, DavelError, MediaError, printable
+from davel.features import folder as files
+from davel.features import store
+from davel.features.reading import Reading, Settings, extractor
+from davel.media import probe
+
+MANIFEST = "manifest.jsonl"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file's features, to be written as `key` into `folder`."""
+
+    path: Path
+    folder: Path
+    key: str
+    settings: Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a job."""
+
+    job: Job
+    status: Literal["done", "skipped", "failed"]
+    error: str = ""
+    seconds: float = 0.0
+    """Of work."""
+    written: files.Written | None = None
+
+    def line(self) -> str:
+        """For the manifest."""
+        written = self.written
+        size, modified = written.source if written else _fingerprint(self.job.path)
+        facts = {
+            "id": self.job.key,
+            "input": str(self.job.path),
+            "size_bytes": size,
+            "mtime_ns": modified,
+            "sha256": written.sha256 if written else None,
+            "spec": self.job.settings.spec.to_dict(),
+            "status": self.status,
+            "error": self.error or None,
+            "seconds": round(self.seconds, 3),
+            "num_steps": written.num_steps if written else None,
+            "lengths": written.lengths if written else None,
+        }
+        return json.dumps(facts) + "\n"
+
+
+def _fingerprint(path: Path) -> tuple[int | None, int | None]:
+    try:
+        size, modified = store.fingerprint(path)
+    except MediaError:
+        return None, None
+    return size, modified
+
+
+def plan(paths: Sequence[Path], folder: Path, settings: Settings) -> list[Job]:
+    """A job per file, named by its stem. ConfigError if two files have one."""
+    jobs: dict[str, Job] = {}
+    for path in paths:
+        job = Job(path, folder, path.stem, settings)
+        if (other := jobs.setdefault(job.key, job)) is not job:
+            raise ConfigError(
+                f"{printable(other.path)} and {printable(path)} would both be written to {printable(job.key)}_*.npy: "
+                "use two folders"
+            )
+    return list(jobs.values())
+
+
+def extract_files(
+    jobs: Sequence[Job],
+    *,
+    workers: int = 0,
+    cluster: Cluster | None = None,
+    progress: Callable[[Path, float], None] | None = None,
+) -> Generator[Outcome]:
+    """Do what is not done yet; a file that fails does not stop the others. Every outcome is in the manifest.
+
+    `progress` is told the file and the seconds of media that are done, if this process does the work. MissingError
+    if weights are not there, ConfigError if nothing can be written.
+    """
+    if not jobs:
+        return
+    target = jobs[0].folder
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{printable(target)}: cannot make this folder: {error.strerror}: name another") from error
+    missing = []
+    for job in jobs:
+        if files.is_finished(job.path, job.folder, job.key, job.settings):
+            yield Outcome(job=job, status="skipped")
+        else:
+            missing.append(job)
+    alone = workers == 0 and cluster is None
+
+    def work(job: Job) -> Outcome:
+        return run_job(job, (lambda seconds: progress(job.path, seconds)) if progress else None)
+
+    with closing(each(work if alone else run_job, missing, workers=workers, cluster=cluster)) as answers:
+        for job, answer in answers:
+            if isinstance(answer, WorkerLost):
+                outcome = Outcome(job=job, status="failed", error=f"{printable(job.path)}: {answer}: run again")
+            else:
+                outcome = answer
+            _append(target, outcome)
+            yield outcome
+
+
+def run_job(job: Job, progress: Callable[[float], None] | None = None) -> Outcome:
+    """Extract one file's features. ConfigError or MissingError if no file could be done."""
+    started = time.monotonic()
+    try:
+        written = files.write(job.path, job.folder, job.key, job.settings, progress)
+    except MediaError as error:
+        return Outcome(job=job, status="failed", error=str(error), seconds=time.monotonic() - started)
+    except DavelError:
+        raise
+    except OSError as error:
+        target = printable(error.filename or job.folder)
+        raise ConfigError(f"{target}: cannot write: {error.strerror}: make room or name another folder") from error
+    except Exception as error:  # one file that nobody foresaw must not end a week's run
+        reason = f"{printable(job.path)}: unexpected {type(error).__name__}: {printable(error)}"
+        return Outcome(job=job, status="failed", error=reason, seconds=time.monotonic() - started)
+    return Outcome(job=job, status="done", seconds=time.monotonic() - started, written=written)
+
+
+def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """The last line of each file; lines that were cut off are passed over."""
+    entries: dict[str, dict[str, Any]] = {}
+    try:
+        lines = (folder / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            entries[entry["id"]] = entry
+        except (ValueError, KeyError, TypeError):
+            continue
+    return entries
+
+
+def _append(folder: Path, outcome: Outcome) -> None:
+    try:
+        with (folder / MANIFEST).open("ab+") as manifest:
+            if manifest.tell():
+                manifest.seek(-1, os.SEEK_END)
+                if manifest.read(1) != b"\n":  # a line that was cut off must not take this one with it
+                    manifest.write(b"\n")
+            manifest.write(outcome.line().encode())
+            manifest.flush()
+            os.fsync(manifest.fileno())
+    except OSError as error:
+        raise ConfigError(f"{printable(folder / MANIFEST)}: cannot write: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take."""
+
+    media_seconds: float
+    work_seconds: float
+
+    def __str__(self) -> str:
+        rate = self.work_seconds / self.media_seconds
+        return f"{clock(self.media_seconds)} of media: about {clock(self.work_seconds)} of work ({rate:.2g} s a second)"
+
+
+def estimate(jobs: Iterable[Job], least_seconds: float = 0) -> Estimate | None:
+    """From the first steps of the first file that has some, on this machine; None if there is little to do.
+
+    `least_seconds`: of media that is not done yet.
+    """
+    jobs = [job for job in jobs if not files.is_finished(job.path, job.folder, job.key, job.settings)]
+    media = 0.0
+    for job in jobs:
+        try:
+            media += probe(job.path).duration_seconds or 0
+        except MediaError:
+            continue
+    if media < least_seconds:
+        return None
+    for job in jobs:
+        reading, first = Reading(extractor(job.settings), job.path), None
+        try:
+            with closing(reading.rows()) as rows:
+                for stream, _ in rows:
+                    if stream not in job.settings.layout.visual:
+                        continue
+                    now = reading.seconds, time.monotonic()
+                    if first and now[0] > first[0]:
+                        return Estimate(media, media * (now[1] - first[1]) / (now[0] - first[0]))
+                    first = first or now
+        except MediaError:
+            continue
+    return None
+
+
+def clock(seconds: float) -> str:
+    """A time for people: `3 h 20 min`, `4 min 10 s`, `12 s`."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"

@@ -1,0 +1,166 @@
+"""Models on disk: a folder with `model.safetensors` (the weights) and `model.json` (everything else).
+
+Everything else is the model's configuration, the features that it reads, the names of its classes, and what was
+measured of it. Checkpoints of other origin are read as tensors only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from davel.compute.checkpoint import read_checkpoint
+from davel.core.errors import ConfigError, MissingError, printable
+from davel.core.files import replacing
+from davel.features.spec import I3D_VGGISH, ONE_PEACE, FeatureSpec
+from davel.models import Network, NetworkConfig, build, from_published, parse_network
+
+SCHEMA = "davel.model/1"
+BUILTIN = Path(__file__).parent.parent / "builtin"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model's folder says of it, besides its weights."""
+
+    name: str
+    config: NetworkConfig
+    features: FeatureSpec
+    labels: tuple[str, ...]
+    threshold: float
+    """The score from which its events are reported unless told otherwise."""
+    figures: dict[str, Any]
+    """What was measured of it."""
+    thresholds: tuple[float, ...] | None = None
+    """The score of each class with the best F1 on validation videos, where they were fitted."""
+
+
+def save_model(folder: Path, model: Network, info: ModelInfo, dtype: torch.dtype = torch.float32) -> None:
+    """Write `model` into `folder`, each file whole or not at all; its weights are stored as `dtype`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "model.safetensors") as temporary:
+        state = {key: x.detach().cpu().to(dtype).contiguous() for key, x in model.state_dict().items()}
+        temporary.write_bytes(save(state))
+    _write(folder, info)
+
+
+def _write(folder: Path, info: ModelInfo) -> None:
+    with replacing(folder / "model.json") as temporary:
+        temporary.write_text(json.dumps(plain_info(info), indent=2) + "\n", encoding="utf-8")
+
+
+def plain_info(info: ModelInfo) -> dict[str, Any]:
+    """As it is stored."""
+    return {"schema": SCHEMA, **asdict(info)}
+
+
+def info_of(content: dict[str, Any], source: Path) -> ModelInfo:
+    """What was stored. ConfigError if it is nothing of the kind, or does not fit together."""
+    name = printable(source)
+    try:
+        if content.get("schema") != SCHEMA:
+            raise ConfigError(f"{name}: expected schema {SCHEMA!r}, got {content.get('schema')!r}")
+        info = ModelInfo(
+            name=content["name"],
+            config=parse_network(content["config"], f"{name}: config"),
+            features=FeatureSpec.from_dict(content["features"]),
+            labels=tuple(content["labels"]),
+            threshold=float(content["threshold"]),
+            figures=content["figures"],
+            thresholds=tuple(map(float, given)) if (given := content.get("thresholds")) else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{name}: not a model's description: {error!r}") from error
+    if info.thresholds is not None and len(info.thresholds) != len(info.labels):
+        raise ConfigError(
+            f"{name}: has {len(info.thresholds)} thresholds for {len(info.labels)} labels: fit them again"
+        )
+    if (info.config.num_classes, info.config.visual_dim, info.config.audio_dim) != (
+        len(info.labels),
+        info.features.visual_dim,
+        info.features.audio_dim,
+    ):
+        raise ConfigError(
+            f"{name}: the network has {info.config.num_classes} classes and reads "
+            f"{info.config.visual_dim} + {info.config.audio_dim} channels, but there are {len(info.labels)} labels and "
+            f"{info.features.visual_dim} + {info.features.audio_dim} channels of features"
+        )
+    return info
+
+
+def keep_thresholds(folder: Path, info: ModelInfo, thresholds: tuple[float, ...]) -> None:
+    """Store the score thresholds of a model's classes beside its weights. ConfigError if it is a built-in model."""
+    if folder.resolve().parent == BUILTIN.resolve():
+        raise ConfigError(f"{info.name}: is built in and stays as it is: copy its folder and name that")
+    _write(folder, replace(info, thresholds=thresholds))
+
+
+def load_model(name_or_dir: str | Path) -> tuple[Network, ModelInfo, str]:
+    """A model by its built-in name or its folder: the network, what is known of it, and its weights' sha256.
+
+    MissingError if there is none, ConfigError if its files do not fit together.
+    """
+    folder = find_model(name_or_dir)
+    path = folder / "model.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{printable(path)}: not a model's description: {error!r}") from error
+    info = info_of(content, path)
+    weights = folder / "model.safetensors"
+    try:
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        state = {key: x.float() for key, x in load_file(weights).items()}
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{printable(weights)}: cannot read the weights: {error}") from error
+    model = build(info.config)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ConfigError(f"{printable(weights)}: these are not the weights of {printable(path)}") from error
+    return model.eval(), info, digest
+
+
+def import_published(checkpoint: Path, folder: Path, labels: tuple[str, ...], name: str | None = None) -> ModelInfo:
+    """Make a model's folder of a checkpoint that was released with CCNet or `unav`.
+
+    Its features follow from its channels, the names of its classes are `labels`, by label_id. ConfigError if the file
+    is no such checkpoint, if it has another number of classes, or if the folder holds a model already.
+    """
+    if (folder / "model.json").exists():
+        raise ConfigError(f"{printable(folder)}: holds a model already: choose another folder")
+    model = from_published(read_checkpoint(checkpoint))
+    config = model.config
+    if len(labels) != config.num_classes:
+        raise ConfigError(f"{printable(checkpoint)}: has {config.num_classes} classes, the annotations {len(labels)}")
+    dims = (config.visual_dim, config.audio_dim)
+    features = next((spec for spec in (I3D_VGGISH, ONE_PEACE) if (spec.visual_dim, spec.audio_dim) == dims), None)
+    if features is None:
+        raise ConfigError(
+            f"{printable(checkpoint)}: reads {dims[0]} + {dims[1]} channels, as no published features have"
+        )
+    figures = {"origin": f"released checkpoint {printable(checkpoint.name)}"}
+    info = ModelInfo(name or folder.resolve().name, config, features, labels, 0.5, figures)
+    save_model(folder, model, info)
+    return info
+
+
+def find_model(name_or_dir: str | Path) -> Path:
+    """The folder of a built-in model, or the given one."""
+    folder = Path(name_or_dir)
+    if not folder.is_dir() and (BUILTIN / name_or_dir).is_dir():
+        folder = BUILTIN / name_or_dir
+    if not (folder / "model.json").is_file() or not (folder / "model.safetensors").is_file():
+        known = ", ".join(sorted(path.parent.name for path in BUILTIN.glob("*/model.json")))
+        raise MissingError(
+            f"no model {printable(name_or_dir)!r}: expected a folder with model.json and model.safetensors, "
+            f"or a built-in name ({known or 'none'})"
+        )
+    return folder

@@ -1,0 +1,419 @@
+"""Training: the released recipe, on any annotated folder of videos or features.
+
+AdamW with a linear warm-up and a cosine, clipped gradients, an exponential moving average of the weights (EMA), random
+crops. After every epoch the averaged weights are validated, and the best are kept as a model that `davel.load` takes.
+
+A run can end at any moment and be resumed: all that is random in an epoch follows from the seed and the epoch's number,
+and everything else is in `state.pt`, written whole after each epoch.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from davel.compute import distributed as parallel
+from davel.compute.allocator import keep_freed_memory
+from davel.compute.checkpoint import read_checkpoint
+from davel.core.errors import ConfigError, MissingError, printable
+from davel.core.events import EventList
+from davel.core.files import replacing
+from davel.data.annotations import Annotations
+from davel.data.dataset import Batch, Dataset, training_batches
+from davel.data.sources import DataConfig
+from davel.detection import Criterion
+from davel.evaluate import ANALYSED, analysis, match_videos, predict, score
+from davel.models import Network, NetworkConfig, build, parse_network
+from davel.models.blocks import Block, Conv, DepthwiseConv
+from davel.models.saved import ModelInfo, save_model
+from davel.train.recipe import Compute, Recipe, TrainConfig
+
+
+class Ema:
+    """An exponential moving average of a model's weights."""
+
+    def __init__(self, model: Network, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        self.average(list(self.model.parameters()), list(model.parameters()), None)
+
+
+def learning_rate(step: int, warmup_steps: int, num_steps: int, recipe: Recipe) -> float:
+    """Of a step (from 0): linear from 0, then half a cosine."""
+    if step < warmup_steps:
+        return recipe.learning_rate * step / max(warmup_steps - 1, 1)
+    done = (step - warmup_steps) / (num_steps - warmup_steps)
+    final = recipe.final_learning_rate
+    return final + (recipe.learning_rate - final) * (1 + math.cos(math.pi * done)) / 2
+
+
+def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Weight decay is for the weights of convolutions and linears, and nothing else."""
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            is_weight = isinstance(module, Conv | DepthwiseConv | nn.Linear) and name == "weight"
+            (decayed if is_weight else others).append(parameter)
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=recipe.learning_rate, fused=True)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told after every step."""
+
+    step: int
+    num_steps: int
+    epoch: int
+    parts: dict[str, float]
+    """The losses by name."""
+    best: float | None
+    """The best validation average mAP so far."""
+
+
+@dataclass
+class Run:
+    """A training under way; `state` and `restore` carry all of it."""
+
+    model: Network
+    forward: Callable[[Tensor, Tensor, Tensor], Any]
+    """The model as it is computed: compiled, or with its gradients shared between processes."""
+    ema: Ema
+    criterion: Criterion
+    optimizer: torch.optim.Optimizer
+    recipe: Recipe
+    compute: Compute
+    num_steps: int
+    warmup_steps: int
+    step: int = 0
+    epoch: int = 0
+    best: float | None = None
+
+    @classmethod
+    def start(
+        cls, config: NetworkConfig, recipe: Recipe, compute: Compute, steps_per_epoch: int, device: torch.device
+    ) -> Run:
+        if len(recipe.regression_ranges) != config.num_levels:
+            raise ConfigError(
+                f"recipe: regression_ranges: expected one for each of {config.num_levels} levels, "
+                f"got {len(recipe.regression_ranges)}"
+            )
+        torch.manual_seed(recipe.seed)
+        model = build(config).to(device).train()
+        ema = Ema(model, recipe.ema_decay)
+        if compute.checkpoint_activations:
+            checkpoint_activations(model)
+        network: nn.Module = model
+        if parallel.world_size() > 1:
+            network = DistributedDataParallel(model)
+        return cls(
+            model=model,
+            forward=torch.compile(network, dynamic=True) if compute.compile else network,
+            ema=ema,
+            criterion=Criterion(
+                recipe.initial_positive, ranges=recipe.regression_ranges, boundaries=recipe.boundaries
+            ).to(device),
+            optimizer=optimizer_for(model, recipe),
+            recipe=recipe,
+            compute=compute,
+            num_steps=recipe.epochs * steps_per_epoch,
+            warmup_steps=recipe.warmup_epochs * steps_per_epoch,
+        )
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict(),
+            "criterion": self.criterion.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "epoch": self.epoch,
+            "best": self.best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.ema.model.load_state_dict(state["ema"])
+        self.criterion.load_state_dict(state["criterion"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
+
+
+PIECE = 2**20
+"""Values that a block is given at a time on the CPU, where its activations are computed again."""
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Make the blocks compute their inner values again in the backward pass, a few sequences at a time."""
+    from torch.utils.checkpoint import checkpoint
+
+    def again(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(source: Tensor, query: Tensor, mask: Tensor | None = None) -> Tensor:
+            if not model.training:
+                return method(source, query, mask)
+            size = max(PIECE // source[0].numel(), 1)
+            if source.device.type != "cpu" or size >= len(source):
+                result: Tensor = checkpoint(method, source, query, mask, use_reentrant=False)
+                return result
+            pieces = (slice(first, first + size) for first in range(0, len(source), size))
+            parts = [
+                checkpoint(method, source[p], query[p], None if mask is None else mask[p], use_reentrant=False)
+                for p in pieces
+            ]
+            return torch.cat(parts)
+
+        return call
+
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.forward = again(module.forward)  # type: ignore[method-assign]
+
+
+def fit(run: Run, batches: Iterator[Batch], after_step: Callable[[dict[str, float]], None]) -> None:
+    """One epoch. FloatingPointError if the loss is not finite."""
+    device = next(run.model.parameters()).device
+    num_processes = parallel.world_size()
+    for batch in batches:
+        for group in run.optimizer.param_groups:
+            group["lr"] = learning_rate(run.step, run.warmup_steps, run.num_steps, run.recipe)
+        pieces = [piece.to(device) for piece in batch.pieces(run.compute.accumulate)]
+        targets = [run.criterion.targets(p.mask, p.truth, run.model.config.num_classes) for p in pieces]
+        run.criterion.update(parallel.total(torch.stack([t.num_positive for t in targets]).sum()))
+        losses: dict[str, Tensor] = {}
+        for i, (piece, target) in enumerate(zip(pieces, targets, strict=True)):
+            with _sharing(run, last=i == len(pieces) - 1):
+                with torch.autocast(device.type, torch.bfloat16, enabled=run.compute.precision == "bfloat16"):
+                    outputs = run.forward(piece.visual, piece.audio, piece.mask)
+                parts = run.criterion(outputs, piece.mask, target)
+                # gradients are averaged over the processes, the losses are a sum
+                (sum(parts.values()) * num_processes).backward()
+            losses = {name: losses.get(name, 0) + part.detach() for name, part in parts.items()}
+        norm = nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip_norm)
+        values = parallel.total(torch.stack([*losses.values(), norm / num_processes])).tolist()
+        told = dict(zip([*losses, "gradient_norm"], values, strict=True))
+        if not all(map(math.isfinite, values)):
+            raise FloatingPointError(f"the loss is not finite at step {run.step} ({told}): lower the learning rate")
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        run.ema.update(run.model)
+        run.step += 1
+        after_step(told)
+
+
+def _sharing(run: Run, last: bool) -> Any:
+    """Gradients go to the other processes with the last piece of a batch."""
+    if isinstance(run.forward, DistributedDataParallel) and not last:
+        return run.forward.no_sync()
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """What a training tells while it runs; called in the first process only."""
+
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    on_epoch: Callable[[dict[str, Any]], None] = lambda line: None
+    """Given each line of the log."""
+    on_features: Callable[[int, int], None] = lambda done, total: None
+    on_skipped: Callable[[tuple[str, ...]], None] = lambda ids: None
+    """Given the videos that are left out because their features are missing or broken."""
+
+
+def train(
+    config: TrainConfig, *, resume: bool = False, device: str | torch.device = "cpu", report: Reporting | None = None
+) -> Path:
+    """Train as configured; the folder of the best model. With `resume`, go on from the run's last whole epoch.
+
+    Under `torchrun`, each process does its share. ConfigError if the data or the configuration do not fit, or if the
+    run is there already and `resume` is not set.
+    """
+    keep_freed_memory()
+    with parallel.processes(torch.device(device)) as own_device:
+        first = parallel.rank() == 0
+        return _train(config, resume, own_device, report if report and first else Reporting())
+
+
+def _train(config: TrainConfig, resume: bool, device: torch.device, report: Reporting) -> Path:
+    state_file = config.output / "state.pt"
+    recipe, first, world_size = config.recipe, parallel.rank() == 0, parallel.world_size()
+    if state_file.exists() and not resume:
+        raise ConfigError(f"{printable(config.output)}: holds a run already: resume it or choose another output")
+    if recipe.batch_size % (world_size * config.compute.accumulate):
+        raise ConfigError(
+            f"batch_size ({recipe.batch_size}) must be a multiple of the processes ({world_size}) "
+            f"times accumulate ({config.compute.accumulate})"
+        )
+    annotations = config.data.annotated()
+    with parallel.first_alone():
+        training, validation = load_data(config.data, annotations, report.on_features)
+    if training.skipped:
+        report.on_skipped(training.skipped)
+    network = complete(config.model, training, annotations)
+    steps_per_epoch = len(training) // recipe.batch_size
+    if not steps_per_epoch:
+        raise ConfigError(f"{len(training)} videos make no batch of {recipe.batch_size}: lower batch_size")
+    run = Run.start(network, recipe, config.compute, steps_per_epoch, device)
+    identity = json.dumps([asdict(network), asdict(recipe)], default=str)
+    if state_file.exists():
+        state = read_checkpoint(state_file)
+        if state["config"] != identity:
+            raise ConfigError(f"{printable(state_file)}: was made with another model or recipe: choose another output")
+        run.restore(state)
+    log = Log(config, run.step) if first else None
+
+    while run.epoch < recipe.epochs:
+        began = time.monotonic()
+        seeds = np.random.SeedSequence([recipe.seed, run.epoch, parallel.rank()])
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
+        sums: dict[str, float] = {}
+
+        def after_step(parts: dict[str, float], sums: dict[str, float] = sums) -> None:
+            for key, value in parts.items():
+                sums[key] = sums.get(key, 0.0) + value
+            report.on_progress(Progress(run.step, run.num_steps, run.epoch, parts, run.best))
+
+        batches = training_batches(
+            training,
+            batch_size=recipe.batch_size,
+            max_length=network.max_length,
+            crop=recipe.crop,
+            swap=recipe.swap_audio,
+            joined=recipe.join,
+            seed=recipe.seed,
+            epoch=run.epoch,
+            rank=parallel.rank(),
+            world_size=world_size,
+            workers=config.compute.workers,
+        )
+        fit(run, batches, after_step)
+        run.epoch += 1
+        trained = time.monotonic()
+        predicted = _predict_shared(run.ema.model, validation, config)
+        if log is None:
+            continue
+        figures = score(predicted, validation.videos, network.num_classes)
+        line: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "learning_rate": _rate(run)}
+        line |= {key: value / steps_per_epoch for key, value in sums.items()} | {"validation": figures}
+        line["videos_per_second"] = round(steps_per_epoch * recipe.batch_size / (trained - began), 2)
+        info = ModelInfo(
+            name=config.name,
+            config=network,
+            features=training.spec,
+            labels=annotations.labels,
+            threshold=_threshold(config, predicted, validation, network.num_classes),
+            figures={"validation": figures, "epoch": run.epoch}
+            | ({"data": training.origin} if training.origin else {})
+            | ({"skipped": len(training.skipped)} if training.skipped else {}),
+        )
+        folders = [config.output / "last"]
+        if run.best is None or figures["average_mAP"] > run.best:
+            run.best = figures["average_mAP"]
+            folders.append(config.output / "best")
+        for folder in folders:
+            save_model(folder, run.ema.model, info, getattr(torch, config.weights))
+        with replacing(state_file) as temporary:
+            torch.save({**run.state(), "config": identity}, temporary)
+        line["seconds"] = round(time.monotonic() - began, 2)
+        log.write(line)
+        report.on_epoch(line)
+    return config.output / "best"
+
+
+def _threshold(config: TrainConfig, predicted: dict[str, EventList], validation: Dataset, num_classes: int) -> float:
+    if config.threshold is not None:
+        return config.threshold
+    fitted = analysis.fit_thresholds(match_videos(predicted, validation.videos, num_classes), ANALYSED)
+    return math.floor(1000 * fitted.overall) / 1000  # no higher than the score that was chosen
+
+
+def _rate(run: Run) -> float:
+    return float(run.optimizer.param_groups[0]["lr"])
+
+
+def _predict_shared(model: Network, dataset: Dataset, config: TrainConfig) -> dict[str, EventList]:
+    """The validation videos' events, each process having found those of its share."""
+    keys = list(dataset.videos)[parallel.rank() :: parallel.world_size()]
+    own = replace(dataset, videos={key: dataset.videos[key] for key in keys})
+    shares = parallel.gather(predict(model, own, config.detection, precision=config.compute.precision))
+    return {key: events for share in shares for key, events in share.items()}
+
+
+class Log:
+    """A line of JSON for each epoch; what a resumed run does again is forgotten first."""
+
+    def __init__(self, config: TrainConfig, step: int) -> None:
+        config.output.mkdir(parents=True, exist_ok=True)
+        self.path = config.output / "log.jsonl"
+        lines = [line for line in _read_log(self.path) if line["step"] <= step]
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        self.board: Any = None
+        if config.tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise MissingError("the log for TensorBoard needs: pip install 'davel[tensorboard]'") from error
+            self.board = SummaryWriter(config.output / "tensorboard", purge_step=step)
+
+    def write(self, line: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+        if self.board:
+            values = {key: value for key, value in line.items() if isinstance(value, int | float)}
+            values["average_mAP"] = line["validation"]["average_mAP"]
+            for key, value in values.items():
+                self.board.add_scalar(key, value, line["step"])
+            self.board.flush()
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+
+
+def complete(model: dict[str, Any], dataset: Dataset, annotations: Annotations) -> NetworkConfig:
+    """The network's configuration with what follows from the data; ConfigError where it says something else."""
+    derived = {
+        "num_classes": len(annotations.labels),
+        "visual_dim": dataset.spec.visual_dim,
+        "audio_dim": dataset.spec.audio_dim,
+    }
+    for key, value in derived.items():
+        if model.get(key, value) != value:
+            raise ConfigError(f"model: {key}: is {value} in the data, leave it out, got {model[key]}")
+    return parse_network({**model, **derived}, "model")
+
+
+def load_data(
+    config: DataConfig, annotations: Annotations, on_features: Callable[[int, int], None] | None = None
+) -> tuple[Dataset, Dataset]:
+    """The subsets for training and validation. ConfigError lists the videos that are missing or cannot be read."""
+    if config.validation == "test":
+        raise ConfigError("data: validation: the test subset is never used for selection: name another")
+    subsets = [annotations.subset(config.train), annotations.subset(config.validation)]
+    both = config.open(subsets[0] | subsets[1], on_features)
+    training, validation = (
+        replace(both, videos={key: video for key, video in videos.items() if key in both.videos}) for videos in subsets
+    )
+    if not training.videos or not validation.videos:
+        raise ConfigError(f"no video is left to train or to validate on: {len(both.skipped)} are missing or broken")
+    return training, validation
