@@ -72,3 +72,11 @@ def make_media(
                 container.mux(video.encode(frame))
             container.mux(video.encode(None))
     return path
+
+
+INTERLEAVED = {"max_interleave_delta": "0"}
+
+
+def record(path: Path, seconds: float = 75.0, **options) -> Path:
+    options = {"options": INTERLEAVED} | options
+    return make_media(path, seconds=seconds, picture=lambda t: grey(int(90 + 80 * np.sin(t))), **options)

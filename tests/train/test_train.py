@@ -214,7 +214,7 @@ def test_a_recipe_that_cannot_be_is_refused(tmp_path, line, message):
 
 
 def test_the_shipped_recipes_are_valid():
-    recipes = [*CONFIGS.glob("*.yaml"), *(Path(__file__).parent.parent / "recipes").glob("*.yaml")]
+    recipes = [*CONFIGS.glob("*.yaml"), *(Path(__file__).parents[2] / "recipes").glob("*.yaml")]
     assert len(recipes) >= 5
     for path in recipes:
         config = load_config(TrainConfig, path)

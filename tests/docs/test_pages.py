@@ -28,9 +28,8 @@ import torch
 import web_server
 from doc_pages import LANGUAGES, PAGES, TOP, Step, blocks, steps
 from golden_values import published_state
-from media_files import make_media
+from media_files import make_media, record
 from small_networks import small_networks
-from test_follow import record
 
 from davel import cli
 from davel.data.annotations import read_annotations, write_annotations

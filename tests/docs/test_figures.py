@@ -12,7 +12,7 @@ import pytest
 from davel.features.spec import I3D_VGGISH
 from davel.models.targets import REGRESSION_RANGES
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
 
 

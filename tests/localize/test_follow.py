@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from media_files import grey, make_media, tone
+from media_files import INTERLEAVED, make_media, record, tone
 from tiny import tiny_model
 
 import davel
@@ -26,7 +26,6 @@ from davel.media.recording import TS_PERIOD, Growing, Live
 from davel.media.sampling import Grid, Track
 
 SECONDS = 75.0
-INTERLEAVED = {"max_interleave_delta": "0"}
 FRAGMENTED = INTERLEAVED | {"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}
 
 
@@ -38,11 +37,6 @@ def model(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def localizer(model) -> davel.Localizer:
     return davel.load(model)
-
-
-def record(path: Path, seconds: float = SECONDS, **options) -> Path:
-    options = {"options": INTERLEAVED} | options
-    return make_media(path, seconds=seconds, picture=lambda t: grey(int(90 + 80 * np.sin(t))), **options)
 
 
 @pytest.fixture(scope="module")
