@@ -1,0 +1,220 @@
+"""A model with all that it takes to find the events of media files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from davel import formats
+from davel.compute.allocator import keep_freed_memory
+from davel.compute.device import choose_device
+from davel.core import result
+from davel.core.errors import ConfigError, printable
+from davel.core.result import GATE
+from davel.core.timeline import Curve
+from davel.detection import DecodeSettings
+from davel.detection.windows import Found, find_events
+from davel.features import folder
+from davel.features.reading import Features, Settings, read
+from davel.features.spec import FeatureSpec
+from davel.localize.follow import Following
+from davel.media import Coverage, MediaInfo
+from davel.models import Network
+from davel.models.pyramid import Runs
+from davel.models.saved import ModelInfo, load_model
+
+
+class Result(result.Result):
+    """What was found in one file, which can be saved in any format."""
+
+    def save(self, path: str | Path) -> Path:
+        """Write it whole, in the format that the name ends in (`.json`, `.csv`, `.vtt`, ...)."""
+        return formats.save(self, path)
+
+
+class Localizer:
+    """A network with all that it takes to run it on media files."""
+
+    def __init__(self, model: Runs, info: ModelInfo, weights_sha256: str) -> None:
+        self.model = model
+        self.info = info
+        self.weights_sha256 = weights_sha256
+
+    def to(self, device: str | torch.device) -> Localizer:
+        self.model.to(torch.device(device))
+        return self
+
+    @property
+    def network(self) -> Network:
+        """ConfigError if ONNX Runtime runs the model."""
+        if not isinstance(self.model, Network):
+            raise ConfigError(f"the model {self.info.name!r} is an ONNX file, which only localizes: give its folder")
+        return self.model
+
+    def require(self, features: FeatureSpec, labels: Sequence[str], source: str) -> None:
+        """ConfigError unless `source` has the features and classes of this model."""
+        self.info.features.require(features, "the model", source)
+        if tuple(labels) != self.info.labels:
+            raise ConfigError(f"{source}: has other classes than the model, which knows {', '.join(self.info.labels)}")
+
+    def _least(self, threshold: float | Literal["auto"] | None) -> float | list[float]:
+        """The score, or those of each class, from which events are reported. ConfigError if the model has none."""
+        if threshold != "auto":
+            return self.info.threshold if threshold is None else threshold
+        if self.info.thresholds is None:
+            raise ConfigError(
+                f"the model {self.info.name!r} has no thresholds of its classes: fit them on validation videos with "
+                "`davel evaluate MODEL --fit-thresholds`, or give a number"
+            )
+        return list(self.info.thresholds)
+
+    def localize(
+        self,
+        path: str | Path,
+        *,
+        threshold: float | Literal["auto"] | None = None,
+        top_k: int | None = None,
+        settings: DecodeSettings | None = None,
+        kept: Path | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Result:
+        """The audio-visual events of a media file of any length, in memory that does not grow with it.
+
+        `threshold` is the least score (by default the model's; `auto`: that of each class, fitted on validation
+        videos), `top_k` the most events, `kept` a folder of features: those of the file that it has are used, others
+        are made and kept there. `start` and `end` are the seconds between which events are looked for (all times stay
+        those of the file); `progress` is told the seconds of media that are done. MediaError if the file cannot be read
+        as a whole.
+        """
+        path = Path(path)
+        making = Settings(self.info.features, str(self.model.device))
+        choice = Choice(self._least(threshold), top_k, settings or DecodeSettings())
+        if kept is not None and (start or end is not None):
+            raise ConfigError("kept features are those of whole files: leave out the start and the end, or the folder")
+        if kept is not None:
+            return self._localize(folder.kept(path, kept, path.stem, making), choice)
+        unit = making.spec.step_seconds * self.model.config.unit
+        offset = math.floor(start / unit + 1e-9) * unit  # windows fall as on the whole file
+        reading = read(path, making, offset, end)
+
+        def steps() -> Iterator[tuple[Tensor, Tensor]]:
+            for visual, audio in reading.steps():
+                yield torch.from_numpy(visual), torch.from_numpy(audio)
+                if progress:
+                    progress(reading.seconds)
+
+        timing = making.spec.timing._replace(start=offset)
+        seen = find_events(self.model, steps(), timing, self.info.labels, choice.decode)
+        return self._result(seen, choice, *reading.facts, offset, start, end)
+
+    def follow(
+        self,
+        path: str | Path,
+        *,
+        threshold: float | Literal["auto"] | None = None,
+        settings: DecodeSettings | None = None,
+        idle_seconds: float = 10.0,
+    ) -> Following:
+        """The events of a file that is still being written, or of a pipe (`-`: standard input), as they become certain.
+
+        The file is at its end when it has not grown for `idle_seconds`, a pipe when it is closed.
+        """
+        least = self._least(threshold)
+        return Following(self.model, self.info, Path(path), least, settings or DecodeSettings(), idle_seconds)
+
+    def localize_features(
+        self,
+        features: Features,
+        *,
+        threshold: float | Literal["auto"] | None = None,
+        top_k: int | None = None,
+        settings: DecodeSettings | None = None,
+    ) -> Result:
+        """The same for features that were extracted before. ConfigError if they are not of the model's kind."""
+        return self._localize(features, Choice(self._least(threshold), top_k, settings or DecodeSettings()))
+
+    def _localize(self, features: Features, choice: Choice) -> Result:
+        self.info.features.require(features.spec, "the model", printable(features.info.path))
+        steps = [(torch.from_numpy(features.visual), torch.from_numpy(features.audio))]
+        seen = find_events(self.model, steps, features.spec.timing, self.info.labels, choice.decode)
+        return self._result(seen, choice, features.info, features.coverage)
+
+    def _result(
+        self,
+        seen: Found,
+        choice: Choice,
+        info: MediaInfo,
+        coverage: Coverage,
+        offset: float = 0.0,
+        start: float = 0.0,
+        end: float | None = None,
+    ) -> Result:
+        first, last = coverage.both
+        span = (max(first, start), last if end is None else min(last, end))
+        found = seen.events.clipped(*span).above(choice.least)
+        timing = self.info.features.timing._replace(start=offset)
+        return Result(
+            info=info,
+            events=found if choice.top_k is None else found[: choice.top_k],
+            duration=coverage.duration_seconds,
+            coverage=coverage,
+            span=span,
+            timing=timing,
+            curves={f"{GATE}{modality}": Curve(timing, gate) for modality, gate in seen.gates.items()},
+            features=asdict(self.info.features),
+            model=self.info.name,
+            weights_sha256=self.weights_sha256,
+            settings={"threshold": choice.least, "top_k": choice.top_k, "decode": asdict(choice.decode)},
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of the candidates is reported."""
+
+    least: float | list[float]
+    top_k: int | None
+    decode: DecodeSettings
+
+
+Runtime = Literal["torch", "onnx"]
+
+
+def read_model(name_or_dir: str | Path, runtime: Runtime | None = None) -> tuple[Runs, ModelInfo, str]:
+    """A built-in model, a model's folder or an ONNX file: its network, what is known of it, and its weights' sha256."""
+    is_file = Path(name_or_dir).suffix == ".onnx"
+    if is_file and runtime == "torch":
+        raise ConfigError(f"{printable(name_or_dir)}: torch runs folders of models, not ONNX files")
+    if is_file or runtime == "onnx":
+        from davel.models.onnx import exported, load_onnx
+
+        return load_onnx(exported(name_or_dir))
+    return load_model(name_or_dir)
+
+
+def load(
+    name_or_dir: str | Path = "scenes",
+    device: str = "cpu",
+    *,
+    colours: str | None = None,
+    resampler: str | None = None,
+    runtime: Runtime | None = None,
+) -> Localizer:
+    """A localizer from a built-in model's name, a model's folder, or an ONNX file; `device` as in torch, or `auto`.
+
+    With the runtime `onnx` a model is run by ONNX Runtime, for which it is exported once. `colours` and `resampler`
+    replace what the model says of its features, where one knows better.
+    """
+    keep_freed_memory()
+    model, info, digest = read_model(name_or_dir, runtime)
+    changes = {key: value for key, value in (("colours", colours), ("resampler", resampler)) if value is not None}
+    info = replace(info, features=FeatureSpec.from_dict(info.features.to_dict() | changes))
+    return Localizer(model, info, digest).to(choose_device(device))
