@@ -284,3 +284,20 @@ def test_a_missing_file_is_left_for_its_reader(localizer, tmp_path):
     (path,) = expand([tmp_path / "none.mp4"])
     with pytest.raises(MediaError, match="check the name"):
         localizer.localize(path)
+
+
+def test_auto_falls_back_to_the_cpu_where_the_models_runtime_has_no_accelerator(localizer, monkeypatch):
+    tried = []
+
+    class OnnxOnMac:
+        def to(self, device):
+            tried.append(device.type)
+            if device.type != "cpu":
+                raise ConfigError("ONNX Runtime is used on cpu and cuda here, not on mps")
+
+    monkeypatch.setattr("davel.localize.localizer.choose_device", lambda name: torch.device("mps"))
+    own = davel.Localizer(OnnxOnMac(), localizer.info, "")
+    own.to("auto")
+    assert tried == ["mps", "cpu"]
+    with pytest.raises(ConfigError, match="not on mps"):
+        own.to("mps")

@@ -31,6 +31,7 @@ from davel.cli import (
     train,
     weights,
 )
+from davel.compute.allocator import keep_freed_memory
 from davel.core.errors import DavelError, printable
 
 app = typer.Typer(
@@ -79,6 +80,7 @@ for group in (data.app, features.app, weights.app):
 
 def main() -> None:
     """The `davel` command. Unexpected errors end in one line too; DAVEL_DEBUG=1 shows where they come from."""
+    keep_freed_memory()
     try:
         app()
     except KeyboardInterrupt:

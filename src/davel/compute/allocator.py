@@ -2,6 +2,8 @@
 
 The C library gives large blocks back to the system as soon as they are freed, and the system hands them out again page
 by page, zeroed: at the sizes of a full network that takes longer than the arithmetic.
+
+It is for a process of its own: `davel` on the command line calls this, `davel.load` in somebody's program does not.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import torch
 from davel.core.errors import ConfigError
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str | torch.device) -> torch.device:
     """`auto` is the first accelerator there is. ConfigError if `name` is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -15,5 +15,5 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} is not there: choose auto, cpu or what `torch` sees") from error
+        raise ConfigError(f"device {str(name)!r} is not there: choose auto, cpu or what `torch` sees") from error
     return device

@@ -1,21 +1,42 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and where davel keeps its own."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
+import socket
+import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from davel.core.errors import ConfigError, printable
 
+HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+"""This machine, in temporary names: a process id says something only on the machine that gave it."""
+TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)(-(?P<host>[0-9a-f]{8})-[0-9a-f]{8})?\.tmp")
+"""`.NAME.PID-HOST-RANDOM.tmp`; until version 0.1 `.NAME.PID.tmp`."""
+ABANDONED_SECONDS = 24 * 3600
+"""A temporary file that nobody wrote to for so long has no writer any more, wherever that was."""
+SWEEP_SECONDS = 60
+"""A folder that is written to again and again is looked through for leftovers no more often."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that becomes `path` if all goes well, and goes away if not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A temporary name beside `path` that becomes `path` if all goes well, and goes away if not.
+
+    No two writers have the same, so that of several the last one wins whole. What writers that were killed left in the
+    folder is removed.
+    """
+    _sweep(path.parent, int(time.monotonic() / SWEEP_SECONDS))
+    name = os.fsdecode(os.fsencode(path.name)[:200])  # a file's name has 255 bytes at most
+    temporary = path.with_name(f".{name}.{os.getpid()}-{HOST}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -23,16 +44,41 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@lru_cache(maxsize=256)
+def _sweep(folder: Path, when: int) -> None:
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if (match := TEMPORARY.fullmatch(entry.name)) and not _has_writer(entry, match):
+                with suppress(OSError):  # another process was faster
+                    os.unlink(entry.path)
+
+
+def _has_writer(entry: os.DirEntry[str], match: re.Match[str]) -> bool:
+    """Whether somebody may still write the temporary file."""
+    with suppress(FileNotFoundError):
+        if time.time() - entry.stat().st_mtime > ABANDONED_SECONDS:
+            return False
+    if match["host"] != HOST or os.name != "posix":
+        return True
+    try:
+        os.kill(int(match["pid"]), 0)  # asks, and does nothing
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 @contextmanager
 def locked(path: Path, otherwise: str) -> Iterator[None]:
     """Have a file that no other process has meanwhile. ConfigError, with `otherwise`, if one has."""
-    import fcntl  # not on every system
+    from filelock import FileLock, Timeout
 
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(otherwise) from error
+    try:
+        lock = FileLock(path, timeout=0).acquire()
+    except Timeout as error:
+        raise ConfigError(otherwise) from error
+    with lock:
         yield
 
 
@@ -47,5 +93,13 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def home() -> Path:
-    """Where davel keeps what it downloads."""
-    return Path(os.environ.get("DAVEL_HOME") or Path.home() / ".cache" / "davel")
+    """Where davel keeps what it downloads: `DAVEL_HOME`, or the system's folder for caches.
+
+    Until version 0.1 that was `~/.cache/davel` everywhere: where it exists, and the system's folder does not, it stays.
+    """
+    if given := os.environ.get("DAVEL_HOME"):
+        return Path(given)
+    from platformdirs import user_cache_path
+
+    folder, earlier = user_cache_path("davel", appauthor=False), Path.home() / ".cache" / "davel"
+    return earlier if earlier.is_dir() and not folder.is_dir() else folder

@@ -1,7 +1,7 @@
 """The published weights of the feature networks: where they are kept, where they come from, whether they are whole.
 
-davel ships none of them. They lie in `$DAVEL_HOME/weights` (by default `~/.cache/davel/weights`), downloaded by
-`davel weights fetch` or put there by hand.
+davel ships none of them. They lie in `$DAVEL_HOME/weights` (by default in the system's folder for caches),
+downloaded by `davel weights fetch` or put there by hand.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from davel import formats
-from davel.compute.allocator import keep_freed_memory
 from davel.compute.device import choose_device
 from davel.core import result
 from davel.core.errors import ConfigError, printable
@@ -47,7 +46,13 @@ class Localizer:
         self.weights_sha256 = weights_sha256
 
     def to(self, device: str | torch.device) -> Localizer:
-        self.model.to(torch.device(device))
+        """`auto` is the first accelerator there is. ConfigError if the model cannot run there."""
+        try:
+            self.model.to(choose_device(device))
+        except ConfigError:
+            if device != "auto":
+                raise
+            self.model.to(torch.device("cpu"))  # ONNX Runtime may not know an accelerator that torch knows
         return self
 
     @property
@@ -202,7 +207,7 @@ def read_model(name_or_dir: str | Path, runtime: Runtime | None = None) -> tuple
 
 def load(
     name_or_dir: str | Path = "scenes",
-    device: str = "cpu",
+    device: str = "auto",
     *,
     colours: str | None = None,
     resampler: str | None = None,
@@ -213,8 +218,7 @@ def load(
     With the runtime `onnx` a model is run by ONNX Runtime, for which it is exported once. `colours` and `resampler`
     replace what the model says of its features, where one knows better.
     """
-    keep_freed_memory()
     model, info, digest = read_model(name_or_dir, runtime)
     changes = {key: value for key, value in (("colours", colours), ("resampler", resampler)) if value is not None}
     info = replace(info, features=FeatureSpec.from_dict(info.features.to_dict() | changes))
-    return Localizer(model, info, digest).to(choose_device(device))
+    return Localizer(model, info, digest).to(device)

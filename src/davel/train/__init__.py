@@ -26,8 +26,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from davel.compute import distributed as parallel
-from davel.compute.allocator import keep_freed_memory
 from davel.compute.checkpoint import read_checkpoint
+from davel.compute.device import choose_device
 from davel.core.errors import ConfigError, MissingError, printable
 from davel.core.events import EventList
 from davel.core.files import replacing
@@ -238,15 +238,14 @@ class Reporting:
 
 
 def train(
-    config: TrainConfig, *, resume: bool = False, device: str | torch.device = "cpu", report: Reporting | None = None
+    config: TrainConfig, *, resume: bool = False, device: str | torch.device = "auto", report: Reporting | None = None
 ) -> Path:
     """Train as configured; the folder of the best model. With `resume`, go on from the run's last whole epoch.
 
     Under `torchrun`, each process does its share. ConfigError if the data or the configuration do not fit, or if the
     run is there already and `resume` is not set.
     """
-    keep_freed_memory()
-    with parallel.processes(torch.device(device)) as own_device:
+    with parallel.processes(choose_device(device)) as own_device:
         first = parallel.rank() == 0
         return _train(config, resume, own_device, report if report and first else Reporting())
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from davel.compute.device import choose_device
 from davel.evaluate import predict, score
 from davel.models import CONFIGS
 from davel.models.saved import load_model
@@ -109,7 +110,7 @@ def ablate(
     config: TrainConfig,
     *,
     seeds: Sequence[int] = (0,),
-    device: str | torch.device = "cpu",
+    device: str | torch.device = "auto",
     report: Callable[[str], Reporting] = lambda run: Reporting(),
 ) -> Iterator[Measured]:
     """Train each row of a table with each seed and test its best epoch, row by row.
@@ -139,11 +140,11 @@ def _changed(model: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in model.items() if key in known} | changes
 
 
-def measure(config: TrainConfig, best: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+def measure(config: TrainConfig, best: Path, device: str | torch.device = "auto") -> dict[str, Any]:
     """The figures of a trained model on the test subset of its data."""
     model, info, _ = load_model(best)
     data = replace(config.data, skip_broken=False)  # a test without its broken videos is another test
     dataset = data.open(data.annotated().subset(data.test), None)
-    found = predict(model.to(device), dataset, config.detection, precision=config.compute.precision)
+    found = predict(model.to(choose_device(device)), dataset, config.detection, precision=config.compute.precision)
     origin = {"data": dataset.origin} if dataset.origin else {}
     return score(found, dataset.videos, len(info.labels)) | origin
