@@ -2,16 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-browser lint docs setup
+.PHONY: demo test check test-browser lint docs setup
 
 demo: setup  ## render a scene, find its events, compare them with the truth
 	$(BIN)/davel demo
 
-test: setup
-	$(BIN)/pytest -n auto
+test: setup  ## the fast lane, a few minutes: all but what is marked slow, docs, browser or bench
+	$(BIN)/pytest -n auto --dist worksteal
+
+check: setup  ## every test, those of the page in Chromium too, with more examples
+	HYPOTHESIS_PROFILE=ci $(BIN)/pytest -n auto --dist worksteal -m ""
 
 test-browser: setup  ## the page in the system's Chromium, or the one that CHROMIUM names
-	$(BIN)/pytest -n auto -m browser
+	$(BIN)/pytest -n auto --dist worksteal -m browser
 
 lint: setup
 	$(BIN)/ruff check

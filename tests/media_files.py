@@ -77,6 +77,6 @@ def make_media(
 INTERLEAVED = {"max_interleave_delta": "0"}
 
 
-def record(path: Path, seconds: float = 75.0, **options) -> Path:
+def record(path: Path, seconds: float = 50.0, **options) -> Path:
     options = {"options": INTERLEAVED} | options
     return make_media(path, seconds=seconds, picture=lambda t: grey(int(90 + 80 * np.sin(t))), **options)

@@ -232,7 +232,7 @@ def test_warnings_go_to_stderr_and_into_the_result(run, model, tmp_path):
     path = clip(tmp_path, "a.ts", seconds=6)
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
-    content[middle : middle + 3000] = os.urandom(3000)
+    content[middle : middle + 3000] = np.random.default_rng(0).bytes(3000)
     path.write_bytes(content)
     code, _, err = run("localize", path, "-m", model)
     assert code == 0

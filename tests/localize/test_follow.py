@@ -10,38 +10,32 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from media_files import INTERLEAVED, make_media, record, tone
-from tiny import tiny_model
 
 import davel
 from davel.core.errors import MediaError
 from davel.core.events import Event
 from davel.features.reading import ahead
-from davel.media.recording import TS_PERIOD, Growing, Live
+from davel.media.recording import LOOK_SECONDS, TS_PERIOD, Growing, Live
 from davel.media.sampling import Grid, Track
 
-SECONDS = 75.0
+SECONDS = 50.0
 FRAGMENTED = INTERLEAVED | {"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
+def model(tiny) -> Path:
+    return tiny
 
 
 @pytest.fixture(scope="module")
-def localizer(model) -> davel.Localizer:
-    return davel.load(model)
-
-
-@pytest.fixture(scope="module")
-def recording(tmp_path_factory) -> Path:
-    return record(tmp_path_factory.mktemp("recording") / "camera.ts")
+def localizer(tiny_localizer) -> davel.Localizer:
+    return tiny_localizer
 
 
 @pytest.fixture(scope="module")
@@ -49,29 +43,57 @@ def whole(localizer, recording) -> list[Event]:
     return list(localizer.localize(recording, threshold=0.2).events)
 
 
-def grow(path: Path, content: bytes, parts: int = 20, pause: float = 0.05) -> threading.Thread:
-    """Write a file piece by piece; the first is there at once."""
-    size = -(-len(content) // parts)
-    path.write_bytes(content[:size])
-
-    def write() -> None:
-        for n in range(1, parts):
-            time.sleep(pause)
-            with path.open("ab") as file:
-                file.write(content[n * size : (n + 1) * size])
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    return thread
+def assert_same(found: list[Event], expected: list[Event]) -> None:
+    """The same events in any order; kernels may round their numbers otherwise in another process."""
+    found, expected = (
+        sorted(events, key=lambda e: (e.label, round(e.start, 2), e.end)) for events in (found, expected)
+    )
+    assert [event.label for event in found] == [event.label for event in expected]
+    for number in ("start", "end", "score"):
+        ours, theirs = ([getattr(event, number) for event in events] for events in (found, expected))
+        assert ours == pytest.approx(theirs, abs=1e-4), number
 
 
-def test_a_growing_file_has_the_events_of_the_whole(localizer, recording, whole, tmp_path):
-    path = tmp_path / "camera.ts"
-    writer = grow(path, recording.read_bytes())
+class Waiting:
+    """What stands for `threading` and `time` where a recording is read: each wait adds to the clock, and takes none."""
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.waited = 0.0
+        waiting = self
+
+        class Event(threading.Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                assert timeout is not None
+                waiting.waited += timeout
+                meanwhile()
+                return self.is_set()
+
+        self.Event = Event
+
+    def monotonic(self) -> float:
+        return self.waited
+
+    def instead(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("threading", "time"):
+            monkeypatch.setattr(f"davel.media.recording.{name}", self)
+
+
+def test_a_growing_file_has_the_events_of_the_whole(localizer, recording, whole, tmp_path, monkeypatch):
+    path, content = tmp_path / "camera.ts", recording.read_bytes()
+    size = -(-len(content) // 20)
+    parts = iter([content[first : first + size] for first in range(0, len(content), size)])
+
+    def grow() -> None:
+        with path.open("ab") as file:
+            file.write(next(parts, b""))
+
+    grow()
+    waiting = Waiting(grow)
+    waiting.instead(monkeypatch)
     found = list(localizer.follow(path, threshold=0.2, idle_seconds=5.0))
-    writer.join()
+    assert waiting.waited > 5.0 + 18 * LOOK_SECONDS
     assert len(whole) > 20
-    assert sorted(found, key=repr) == sorted(whole, key=repr)
+    assert_same(found, whole)
 
 
 def test_events_come_within_the_latency_and_before_the_end(localizer, recording):
@@ -88,7 +110,7 @@ def test_a_recording_that_begins_late_is_cut_as_the_file_is(localizer, tmp_path,
     path = record(tmp_path / name, 12.0, audio_start=1.5, samples=tone(9.0, 16000), **options)
     found = list(localizer.follow(path, threshold=0.0, idle_seconds=0))
     result = localizer.localize(path)
-    assert sorted(found, key=repr) == sorted(result.events, key=repr)
+    assert_same(found, list(result.events))
     assert min(event.start for event in found) >= result.coverage.both[0]
 
 
@@ -96,18 +118,11 @@ def test_a_file_ends_when_it_has_not_grown_for_long(localizer, recording, tmp_pa
     path = tmp_path / "camera.ts"
     content = recording.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    waited = 0.0
-
-    class Event(threading.Event):
-        def wait(self, timeout=None):
-            nonlocal waited
-            waited += timeout
-            return super().wait(timeout)
-
-    monkeypatch.setattr("davel.media.recording.threading", SimpleNamespace(Event=Event))
+    waiting = Waiting()
+    waiting.instead(monkeypatch)
     following = localizer.follow(path, idle_seconds=1.0)
     list(following)
-    assert 0 < waited < 1.3  # once, however often FFmpeg asks
+    assert 1.0 < waiting.waited < 1.3  # once, however often FFmpeg asks
     assert following.coverage.both[1] == pytest.approx(SECONDS / 2, abs=5)
 
 
@@ -126,12 +141,12 @@ def test_the_clock_of_a_transport_stream_may_begin_again(localizer, recording, w
 
     def time_of(self, frame):
         time = real(self, frame)
-        wraps = time + self.origin > 40 if frame.pts is not None else False
+        wraps = time + self.origin > 30 if frame.pts is not None else False
         return time - TS_PERIOD if wraps else time
 
     monkeypatch.setattr(Track, "time_of", time_of)
     found = list(localizer.follow(recording, threshold=0.2, idle_seconds=0))
-    assert sorted(found, key=repr) == sorted(whole, key=repr)
+    assert_same(found, whole)
 
 
 @pytest.mark.parametrize("what", ["sound", "pictures"])
@@ -150,9 +165,10 @@ def test_an_interrupt_ends_it_where_another_thread_reads(localizer, recording):
     live = Live(Path(f"/dev/fd/{out}"), 60.0)
     items = ahead(live.read(fps=25, sample_rate=16000), 4, live.stop)
     assert next(items)
-    began = time.monotonic()
-    items.close()
-    assert time.monotonic() - began < 10
+    closing = threading.Thread(target=items.close, daemon=True)
+    closing.start()
+    closing.join(60)  # it would wait for ever
+    assert not closing.is_alive()
     live.close()
     os.close(into)
     os.close(out)
@@ -233,9 +249,10 @@ def test_a_pipe_is_followed_and_its_events_are_printed_while_it_is_open(recordin
     lines = [first, *map(json.loads, rest.splitlines())]
     assert first.keys() == {"file", "label", "start", "end", "score"}
     found = [Event(line["label"], line["start"], line["end"], line["score"]) for line in lines]
-    assert sorted(found, key=repr) == sorted(whole, key=repr)
+    assert_same(found, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 1.5])  # while it works, and while it waits for more
 def test_an_interrupt_ends_it(recording, model, seconds):
     with start("--follow", "-", "-m", model) as process:
@@ -249,6 +266,7 @@ def test_an_interrupt_ends_it(recording, model, seconds):
         assert b"Traceback" not in process.stderr.read()
 
 
+@pytest.mark.slow
 def test_a_pipe_of_something_else_ends_in_one_line(model):
     with start("--follow", "-", "-m", model) as process:
         out, complaints = process.communicate(b"words " * 999, timeout=60)
