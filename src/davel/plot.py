@@ -13,7 +13,7 @@ from davel.core.errors import MissingError, printable
 from davel.core.events import EventList
 from davel.core.files import replacing
 from davel.data.stats import event_seconds
-from davel.media import Sound, open_media
+from davel.media.peaks import extremes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -217,14 +217,4 @@ def _not_covered(result: Result) -> list[tuple[float, float]]:
 
 def waveform_peaks(path: Path, rate: int = PEAK_RATE) -> NDArray[np.float32]:
     """The loudest sample of every 1/rate seconds, in 0..1: (N,)"""
-    sample_rate = 160 * rate
-    blocks: list[NDArray[np.float32]] = []
-    rest = np.zeros(0, np.float32)
-    with open_media(path) as source:
-        for item in source.read(fps=None, sample_rate=sample_rate):
-            assert isinstance(item, Sound)
-            rest = np.concatenate([rest, np.abs(item.samples)])
-            whole = len(rest) // 160 * 160
-            blocks.append(rest[:whole].reshape(-1, 160).max(1))
-            rest = rest[whole:]
-    return np.concatenate([np.zeros(0, np.float32), *blocks]).clip(0, 1)
+    return np.asarray(np.abs(extremes(path, rate)).max(1))

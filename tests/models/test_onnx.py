@@ -17,7 +17,7 @@ from davel.features.light import SPEC
 from davel.models import Unav, UnavConfig, build
 from davel.models.onnx import TOLERANCE, export, load_onnx
 from davel.models.saved import ModelInfo, load_model, save_model
-from davel.web.child import LEAST_SCORE
+from davel.web.settings import LEAST_SCORE
 
 pytest.importorskip("onnxruntime")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 import zipfile
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,11 +30,15 @@ from davel.core.events import Event
 from davel.data.table import put_events, read_table
 from davel.media import open_media, peaks, probe
 from davel.web import child
-from davel.web.app import Settings, create_app
 from davel.web.copies import LEAST_PICTURE_BITS, PICTURE_BITS, SOUND_BITS, picture_bits, size_of, write_copy
-from davel.web.jobs import MAX_ATTEMPTS, Conflict, Full, Jobs
-from davel.web.runner import Limits, Runner
+from davel.web.corrections import Corrections
+from davel.web.database import Database
+from davel.web.errors import Conflict, Full, NoSpace, NotFound
+from davel.web.jobs import MAX_ATTEMPTS, Jobs, Kind
+from davel.web.runner import Runner, last_words
 from davel.web.security import is_loopback
+from davel.web.server import Server as Rooms
+from davel.web.settings import LEAST_SCORE, SPARE_BYTES, Limits, ServerSettings
 
 TOKEN = "correct horse battery"
 
@@ -84,7 +90,7 @@ def test_a_video_goes_in_and_its_events_come_out(server, done, clip):
 
 
 def test_the_result_is_the_same_as_on_the_command_line(server, done, clip, run, model):
-    assert run("localize", clip, "-m", model, "--threshold", child.LEAST_SCORE, "--device", "cpu")[0] == 0
+    assert run("localize", clip, "-m", model, "--threshold", LEAST_SCORE, "--device", "cpu")[0] == 0
     expected = json.loads(Path("a clip.json").read_text())
     got = server.json("GET", f"/api/jobs/{done['id']}/result")
     assert got["media"].pop("path") == "a clip.mp4"
@@ -155,14 +161,15 @@ def test_corrections_are_kept_and_go_into_the_table_for_training(server, clip, f
     status, _, table = server.ask("GET", "/api/annotations")
     assert status == 200
     assert table.decode() == (server.data / "events.csv").read_text()
-    assert b'clip 1.mkv,0.500,1.500,bell\nclip 1.mkv,2.000,4.900,"new, one"\n' in table
+    identity = sha256(clip.read_bytes()).hexdigest()[:16].encode()
+    assert b'clip 1.mkv,0.500,1.500,bell,%b\nclip 1.mkv,2.000,4.900,"new, one",%b\n' % (identity, identity) in table
     # whoever corrected an older state is told
     assert server.json("PUT", path, {"revision": 0, "events": []}, expect=409)["detail"].startswith(
         "clip 1.mkv: was saved"
     )
     assert server.json("GET", path)["revision"] == 1
     server.json("PUT", path, {"revision": 1, "events": []})
-    assert b"clip 1.mkv,,,\n" in server.ask("GET", "/api/annotations")[2]
+    assert b"clip 1.mkv,,,," + identity in server.ask("GET", "/api/annotations")[2]
     assert server.ask("DELETE", f"/api/jobs/{key}")[0] == 204
     assert b"clip 1.mkv" in server.ask("GET", "/api/annotations")[2]
 
@@ -457,8 +464,8 @@ def runner_with(tmp_path: Path, program: str, **limits: float) -> tuple[Jobs, Ru
     """A runner whose jobs run a Python program instead of reading a video."""
     for name in ("uploads", "results"):
         (tmp_path / name).mkdir()
-    jobs = Jobs(tmp_path / "jobs.sqlite")
-    runner = Runner(jobs, tmp_path, None, "scenes", "cpu", Limits(**limits))
+    jobs = Jobs(Database(tmp_path / "jobs.sqlite"))
+    runner = Runner(jobs, ServerSettings(data=tmp_path, device="cpu", limits=Limits(**limits)), look_seconds=0.05)
     runner.command = (sys.executable, "-c", program)
     return jobs, runner
 
@@ -505,22 +512,27 @@ def test_a_process_that_ends_without_a_word_has_failed(tmp_path):
 
 
 def task_of(
-    path: Path, folder: Path, model: Path, memory_bytes: int = 4_000_000_000, kind: child.Kind = "events"
+    path: Path, folder: Path, model: Path, memory_bytes: int = 4_000_000_000, kind: Kind = "events"
 ) -> child.Task:
     return child.Task(kind, str(path), path.name, str(folder), memory_bytes, str(model), "cpu")
 
 
 def run_child(task: child.Task, *command: str) -> list[dict]:
-    """What it told."""
+    """What it told, and what the server tells of one that ended without a word."""
     with subprocess.Popen(
         [sys.executable, *(command or ("-m", "davel.web.child"))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        process.stdin.write(child.to_json(task) + "\n")
-        process.stdin.flush()
-        return [json.loads(line) for line in process.stdout]
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(child.to_json(task) + "\n")
+            process.stdin.flush()
+        told = [json.loads(line) for line in process.stdout]
+        said = process.stderr.read().splitlines()[-3:]
+    ended = told and ("error" in told[-1] or told[-1].get("done"))
+    return told if ended else [*told, {"error": last_words(task.name, process.returncode, said)}]
 
 
 @pytest.fixture(scope="module")
@@ -721,22 +733,17 @@ def test_a_copy_is_cancelled_in_the_middle_and_begun_again_after_a_restart(model
 
 
 def test_a_copy_is_refused_where_the_disk_is_full(model, tmp_path, monkeypatch):
-    from fastapi import HTTPException
-
-    app = create_app(Settings(data=tmp_path, model=str(model)))
-    [ask] = [r.endpoint for r in app.routes if r.path == "/api/jobs/{key}/copy" and "POST" in r.methods]
-    jobs = Jobs(tmp_path / "jobs.sqlite")
+    rooms = Rooms(ServerSettings(data=tmp_path, model=str(model)))
+    jobs = rooms.jobs
     key = jobs.add("x.avi", "upload", "", 1, "queued", 9).id
     (tmp_path / "uploads" / key).write_bytes(b"x")
     jobs.claim()
     jobs.end("events", key)
-    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=child.SPARE_BYTES - 1))
-    with pytest.raises(HTTPException) as refusal:
-        ask(key)
-    assert refusal.value.status_code == 507
-    assert refusal.value.detail.startswith("x.avi: cannot be copied: the server's disk is full")
-    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=child.SPARE_BYTES))
-    assert ask(key).state == "queued"
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=SPARE_BYTES - 1))
+    with pytest.raises(NoSpace, match=r"x\.avi: cannot be copied: the server's disk is full"):
+        rooms.make_copy(key)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=SPARE_BYTES))
+    assert rooms.make_copy(key).state == "queued"
 
 
 @pytest.mark.parametrize(
@@ -917,7 +924,7 @@ def test_a_copy_ended_in_the_middle_leaves_nothing_whatever_ends_it(tmp_path):
     assert list(folder.iterdir()) == []
     assert jobs.copy(key).state == "running"
     (folder / ".copy.2.tmp").write_bytes(b"of a server that was killed")
-    again = Runner(jobs, tmp_path, None, "scenes", "cpu", Limits())
+    again = Runner(jobs, ServerSettings(data=tmp_path, device="cpu"), look_seconds=0.05)
     again.command = (sys.executable, "-c", BY_KIND.replace("KIND", "nothing"))
     again.start()
     eventually(lambda: jobs.copy(key).state == "done")
@@ -933,7 +940,7 @@ def test_a_copy_ended_in_the_middle_leaves_nothing_whatever_ends_it(tmp_path):
 
 
 def test_a_copy_is_begun_again_but_not_for_ever(tmp_path):
-    jobs = Jobs(tmp_path / "jobs.sqlite")
+    jobs = Jobs(Database(tmp_path / "jobs.sqlite"))
     key = jobs.add("x.mp4", "upload", "", 1, "queued", 9).id
     assert jobs.ask_copy(key) == jobs.ask_copy(key)
     for _ in range(MAX_ATTEMPTS):
@@ -945,7 +952,7 @@ def test_a_copy_is_begun_again_but_not_for_ever(tmp_path):
     assert jobs.get(key).state == "queued"
     assert jobs.ask_copy(key).state == "queued"
     assert jobs.claim("copy").id == key
-    with pytest.raises(KeyError):
+    with pytest.raises(NotFound):
         jobs.ask_copy("none")
     jobs.delete(key)
     assert jobs.copy(key) is None
@@ -953,7 +960,7 @@ def test_a_copy_is_begun_again_but_not_for_ever(tmp_path):
 
 
 def test_what_ran_when_the_server_stopped_is_begun_again_but_not_for_ever(tmp_path):
-    jobs = Jobs(tmp_path / "jobs.sqlite")
+    jobs = Jobs(Database(tmp_path / "jobs.sqlite"))
     key = jobs.add("x.mp4", "upload", "", 1, "queued", 9).id
     broken = jobs.add("y.mp4", "upload", "", 1, "uploading", 9).id
     assert jobs.claim().state == "running"
@@ -967,7 +974,7 @@ def test_what_ran_when_the_server_stopped_is_begun_again_but_not_for_ever(tmp_pa
 
 
 def test_a_job_is_claimed_once_and_oldest_first(tmp_path):
-    jobs = Jobs(tmp_path / "jobs.sqlite")
+    jobs = Jobs(Database(tmp_path / "jobs.sqlite"))
     keys = [jobs.add(f"{n}.mp4", "upload", "", 1, "queued", 9).id for n in range(3)]
     assert [jobs.claim().id for _ in range(3)] == keys
     assert jobs.claim() is None
@@ -976,13 +983,14 @@ def test_a_job_is_claimed_once_and_oldest_first(tmp_path):
 
 
 def test_an_older_state_is_not_saved_over_a_newer(tmp_path):
-    jobs = Jobs(tmp_path / "jobs.sqlite")
-    key = jobs.add("x.mp4", "upload", "", 1, "queued", 9).id
-    assert jobs.corrected(key) is None
-    assert jobs.correct(key, [Event("bell", 1.0, 2.0)], 0) == 1
+    jobs = Jobs(Database(tmp_path / "jobs.sqlite"))
+    corrections = Corrections(jobs.database, tmp_path / "events.csv")
+    job = jobs.add("x.mp4", "upload", "", 1, "queued", 9)
+    assert corrections.of(job.content) is None
+    assert corrections.put(job, [Event("bell", 1.0, 2.0)], 0).revision == 1
     with pytest.raises(Conflict):
-        jobs.correct(key, [], 0)
-    assert jobs.corrected(key) == [Event("bell", 1.0, 2.0)]
+        corrections.put(job, [], 0)
+    assert corrections.of(job.content).events == [Event("bell", 1.0, 2.0)]
 
 
 times = st.integers(0, 10**6).map(lambda n: n / 1000)

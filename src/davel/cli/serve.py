@@ -44,10 +44,10 @@ def serve(
         if find_spec(name) is None:
             raise MissingError(f"davel serve needs {name}: pip install 'davel[web]'")
     from davel.core.files import home, locked
-    from davel.web.app import Settings, create_app
-    from davel.web.runner import Limits
+    from davel.web.app import create_app
+    from davel.web.http import run
     from davel.web.security import is_loopback
-    from davel.web.server import run
+    from davel.web.settings import Limits, ServerSettings
 
     if not is_loopback(host) and not token:
         raise typer.BadParameter("other machines can reach this address: give a --token", param_hint="--host")
@@ -68,7 +68,7 @@ def serve(
         stall_seconds=stall_seconds,
         job_hours=job_hours,
     )
-    settings = Settings(
+    settings = ServerSettings(
         data=folder,
         model=model,
         device=device,

@@ -1,7 +1,7 @@
 """A data set from a table: a CSV of `file,start,end,label`, one line per event, and a folder of videos.
 
 A line with a file alone says that the video has no event. Times are seconds. A column `score`, as `davel convert`
-writes it, must be 1 throughout: what a model found is no truth.
+writes it, must be 1 throughout: what a model found is no truth. A column `id`, as `davel serve` writes it, is not read.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _rows(path: Path) -> tuple[list[tuple[int, str, Event | None]], list[str]]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
             header = [name.strip() for name in next(reader, [])]
-            if sorted(name for name in header if name != "score") != sorted(COLUMNS):
+            if sorted(name for name in header if name not in ("score", "id")) != sorted(COLUMNS):
                 raise ConfigError(
                     f"{printable(path)}: line 1: expected the columns {','.join(COLUMNS)}, "
                     f"got {printable(','.join(header)) or 'nothing'}"

@@ -1,6 +1,6 @@
-"""The outline of a video's sound, fine enough to zoom into.
+"""The outline of a file's sound, fine enough to zoom into.
 
-Shapes: N bins, each the least and the greatest sample of its span, as int8 of full scale.
+Shapes: N bins, each the least and the greatest sample of its span.
 """
 
 from __future__ import annotations
@@ -14,30 +14,40 @@ from numpy.typing import NDArray
 from davel.media import Picture, open_media
 
 PEAKS_PER_SECOND = 100
-SAMPLES_PER_PEAK = 80
+SAMPLE_RATE = 8000
 
 
-def measure(path: Path, progress: Callable[[], None] | None = None) -> NDArray[np.int8]:
-    """(N, 2) of a file's sound, of `PEAKS_PER_SECOND`. MediaError if it cannot be read."""
-    parts, rest = [np.zeros((0, 2), np.int8)], np.zeros(0, np.float32)
+def extremes(
+    path: Path, per_second: int = PEAKS_PER_SECOND, progress: Callable[[float], None] | None = None
+) -> NDArray[np.float32]:
+    """(N, 2) of a file's sound, of so many a second, in -1..1; the last span is filled up with silence.
+
+    `progress` is told the seconds that are drawn. MediaError if the file cannot be read.
+    """
+    width = SAMPLE_RATE // per_second
+    parts, rest = [np.zeros((0, 2), np.float32)], np.zeros(0, np.float32)
     with open_media(path) as source:
-        for item in source.read(fps=None, sample_rate=PEAKS_PER_SECOND * SAMPLES_PER_PEAK):
+        for item in source.read(fps=None, sample_rate=width * per_second):
             assert not isinstance(item, Picture)
             samples = np.concatenate([rest, item.samples])
-            whole = len(samples) // SAMPLES_PER_PEAK * SAMPLES_PER_PEAK
-            parts.append(_peaks(samples[:whole]))
+            whole = len(samples) // width * width
+            parts.append(_extremes(samples[:whole].reshape(-1, width)))
             rest = samples[whole:]
             if progress:
-                progress()
+                progress((item.first + len(item.samples)) / (width * per_second))
     if len(rest):
-        parts.append(_peaks(np.pad(rest, (0, SAMPLES_PER_PEAK - len(rest)))))
+        parts.append(_extremes(np.pad(rest, (0, width - len(rest)))[None]))
     return np.concatenate(parts)
 
 
-def _peaks(samples: NDArray[np.float32]) -> NDArray[np.int8]:
-    bins = samples.reshape(-1, SAMPLES_PER_PEAK)
-    peaks = np.stack([bins.min(1), bins.max(1)], axis=1).clip(-1, 1) if len(bins) else np.zeros((0, 2))
-    return np.asarray(np.round(127 * peaks), np.int8)
+def _extremes(bins: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, W) -> (N, 2)"""
+    return np.stack([bins.min(1), bins.max(1)], axis=1).clip(-1, 1)
+
+
+def measure(path: Path, progress: Callable[[float], None] | None = None) -> NDArray[np.int8]:
+    """(N, 2), of `PEAKS_PER_SECOND`, as int8 of full scale: small enough to keep. As `extremes` otherwise."""
+    return np.asarray(np.round(127 * extremes(path, progress=progress)), np.int8)
 
 
 def between(peaks: NDArray[np.int8], start: float, end: float, bins: int) -> NDArray[np.int8]:

@@ -15,21 +15,20 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Protocol
 
-Kind = Literal["events", "copy"]
-"""What is made of a video: its events, or a copy that browsers can play."""
-Progress = Callable[[float], None]
-"""Is told the seconds of the video that are done."""
+from davel.web.jobs import Kind
+from davel.web.settings import LEAST_SCORE, SPARE_BYTES
 
-LEAST_SCORE = 0.05
-"""What scores less is not kept for the page."""
+
+class Progress(Protocol):
+    def __call__(self, seconds: float, drawn: float = 0.0) -> None:
+        """Is told the seconds of the video that are done, and those whose sound is drawn then."""
+
+
 MAX_OUTPUT_BYTES = 2**30
-SPARE_BYTES = 2**30
-"""Of the disk, that uploads and copies must leave."""
 SPARE = 0.25
 """The part of its memory that a job must leave: where it gets none, FFmpeg drops pictures without a word."""
 
@@ -96,11 +95,11 @@ def work(task: Task) -> None:
 
     path, told, memory = Path(task.path), 0.0, Memory()
 
-    def progress(seconds: float) -> None:
+    def progress(seconds: float, drawn: float = 0.0) -> None:
         nonlocal told
         if time.monotonic() - told > 0.2:
             told = time.monotonic()
-            tell(seconds=seconds, duration=duration)
+            tell(seconds=seconds, duration=duration, drawn=drawn)
 
     try:
         duration = probe(path).duration_seconds
@@ -129,7 +128,7 @@ def find_events(task: Task, progress: Progress, memory: Memory) -> float:
     localizer = load(task.model, task.device)
     memory.loaded()
     found = localizer.localize(path, threshold=LEAST_SCORE, progress=progress)
-    peaks = measure(path, lambda: progress(found.duration))
+    peaks = measure(path, lambda drawn: progress(found.duration, drawn))
     if memory.is_short:
         raise MemoryError
     with replacing(folder / "peaks.bin") as temporary:

@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import sqlite3
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from davel.core.events import Event
-from davel.web.child import Kind
+from davel.web.database import Database
+from davel.web.errors import Full, NotFound
 
+Kind = Literal["events", "copy"]
+"""What is made of a video: its events, or a copy that browsers can play."""
 State = Literal["uploading", "queued", "running", "done", "failed", "cancelled"]
-ACTIVE: tuple[State, ...] = ("uploading", "queued", "running")
 MAX_ATTEMPTS = 3
 """How often a job is begun that ends with the server."""
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY,
-    name TEXT NOT NULL,
-    source TEXT NOT NULL,
-    media TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    created REAL NOT NULL,
-    finished REAL,
-    seconds REAL NOT NULL DEFAULT 0,
-    duration REAL,
-    error TEXT,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    revision INTEGER NOT NULL DEFAULT 0,
-    corrected TEXT
-);
-CREATE TABLE IF NOT EXISTS copies (
-    id TEXT PRIMARY KEY,
-    state TEXT NOT NULL,
-    created REAL NOT NULL,
-    finished REAL,
-    seconds REAL NOT NULL DEFAULT 0,
-    duration REAL,
-    error TEXT,
-    attempts INTEGER NOT NULL DEFAULT 0
-);
-"""
 TABLES: dict[Kind, str] = {"events": "jobs", "copy": "copies"}
 """Where it stands how far each is; a copy has its job's id."""
 
@@ -62,6 +31,8 @@ class Job:
     source: Literal["upload", "folder"]
     media: str
     """The file's name in its folder: a random one for an upload."""
+    content: str
+    """The file's sha256, which is the video's identity; `job:ID` until it is known."""
     size: int
     """Bytes."""
     state: State
@@ -75,10 +46,14 @@ class Job:
     error: str | None
     attempts: int
     revision: int
-    """How often its events were corrected."""
+    """How often the events of its video were corrected."""
 
 
-COLUMNS = ", ".join(Job.__dataclass_fields__)
+COLUMNS = ", ".join(f"jobs.{name}" for name in Job.__dataclass_fields__ if name != "revision")
+SELECT = (
+    f"SELECT {COLUMNS}, coalesce(corrections.revision, 0) AS revision "
+    "FROM jobs LEFT JOIN corrections ON corrections.content = jobs.content"
+)
 
 
 @dataclass(frozen=True)
@@ -92,55 +67,35 @@ class Copy:
     error: str | None
 
 
-class Full(Exception):
-    """There are as many uploads as are kept."""
-
-
-class Conflict(Exception):
-    """Somebody else has saved in the meantime."""
-
-
 class Jobs:
-    """All of them, in one file; used from many threads."""
+    """All of them; used from many threads."""
 
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.row_factory = sqlite3.Row
-        self._lock = threading.RLock()
-        self.changed = threading.Condition(self._lock)
+    def __init__(self, database: Database) -> None:
+        self.database, self._run = database, database.run
+        self.changed = threading.Condition(database.lock)
         """Told when there is something new to do."""
-        with self._lock:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.executescript(SCHEMA)
-
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
-    def _run(self, statement: str, *values: Any) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._db.execute(statement, values).fetchall()
 
     def add(
         self, name: str, source: Literal["upload", "folder"], media: str, size: int, state: State, most: int
     ) -> Job:
         """A new one. Full if there are `most` uploads."""
         key = secrets.token_hex(16)
-        with self._lock:
-            if source == "upload" and self._run("SELECT COUNT(*) FROM jobs WHERE source = 'upload'")[0][0] >= most:
-                raise Full
+        with self.database.transaction():
+            if source == "upload" and self._run("SELECT count(*) FROM jobs WHERE source = 'upload'")[0][0] >= most:
+                raise Full(f"there are {most} uploads already, the most that are kept: delete one")
             self._run(
-                "INSERT INTO jobs (id, name, source, media, size, state, created) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                *(key, name, source, media or key, size, state, time.time()),
+                "INSERT INTO jobs (id, name, source, media, content, size, state, created) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                *(key, name, source, media or key, f"job:{key}", size, state, time.time()),
             )
             self.changed.notify_all()
         return self.get(key)
 
     def get(self, key: str) -> Job:
-        """KeyError if there is none."""
-        rows = self._run(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", key)
+        """NotFound if there is none."""
+        rows = self._run(f"{SELECT} WHERE jobs.id = ?", key)
         if not rows:
-            raise KeyError(key)
+            raise NotFound("there is no such job; it may have expired")
         return Job(**rows[0])
 
     def __contains__(self, key: str) -> bool:
@@ -148,18 +103,32 @@ class Jobs:
 
     def all(self) -> list[Job]:
         """Newest first."""
-        return [Job(**row) for row in self._run(f"SELECT {COLUMNS} FROM jobs ORDER BY created DESC, id")]
+        return [Job(**row) for row in self._run(f"{SELECT} ORDER BY created DESC, id")]
 
-    def queue(self, key: str, size: int) -> None:
-        """An upload is whole."""
-        with self._lock:
-            self._run("UPDATE jobs SET state = 'queued', size = ? WHERE id = ? AND state = 'uploading'", size, key)
+    def queue(self, key: str, size: int, content: str) -> None:
+        """An upload is whole, of so many bytes and this sha256."""
+        with self.database.transaction():
+            self._run(
+                "UPDATE jobs SET state = 'queued', size = ?, content = ? WHERE id = ? AND state = 'uploading'",
+                *(size, content, key),
+            )
             self.changed.notify_all()
+
+    def identify(self, key: str, content: str) -> None:
+        """A file's sha256 is known now; what was corrected of its job becomes the video's.
+
+        Where the video has corrections of another job already, both are kept: this job stays by itself.
+        """
+        with self.database.transaction():
+            known = self._run("SELECT content FROM corrections WHERE content IN (?, ?)", f"job:{key}", content)
+            if len(known) < 2:
+                self._run("UPDATE jobs SET content = ? WHERE id = ?", content, key)
+                self._run("UPDATE corrections SET content = ? WHERE content = ?", content, f"job:{key}")
 
     def claim(self, kind: Kind = "events") -> Job | None:
         """The job whose events, or whose copy, have waited longest and now run; None if none waits."""
         table = TABLES[kind]
-        with self._lock:
+        with self.database.transaction():
             rows = self._run(f"SELECT id FROM {table} WHERE state = 'queued' ORDER BY created LIMIT 1")
             if not rows:
                 return None
@@ -180,7 +149,7 @@ class Jobs:
 
     def end(self, kind: Kind, key: str, error: str | None = None) -> bool:
         """What runs is done, or has failed; False if it was not wanted any more."""
-        with self._lock:
+        with self.database.transaction():
             wanted = self.runs(kind, key)
             if wanted:
                 self._run(
@@ -197,7 +166,7 @@ class Jobs:
         )
 
     def delete(self, key: str) -> None:
-        with self._lock:
+        with self.database.transaction():
             self.drop_copy(key)
             self._run("DELETE FROM jobs WHERE id = ?", key)
 
@@ -207,8 +176,8 @@ class Jobs:
         return Copy(**rows[0]) if rows else None
 
     def ask_copy(self, key: str) -> Copy:
-        """One that waits, unless there is one that has not failed. KeyError if there is no such job."""
-        with self._lock:
+        """One that waits, unless there is one that has not failed. NotFound if there is no such job."""
+        with self.database.transaction():
             duration = self.get(key).duration
             self._run("DELETE FROM copies WHERE id = ? AND state = 'failed'", key)
             self._run(
@@ -225,7 +194,7 @@ class Jobs:
 
     def after_a_restart(self) -> list[str]:
         """What ran waits again, unless it was begun too often; the ids of uploads that broke off, which are dropped."""
-        with self._lock:
+        with self.database.transaction():
             error = f"the server stopped {MAX_ATTEMPTS} times while this ran: delete it, or try it on another machine"
             for table in TABLES.values():
                 self._run(
@@ -237,19 +206,3 @@ class Jobs:
             broken = [row["id"] for row in self._run("SELECT id FROM jobs WHERE state = 'uploading'")]
             self._run("DELETE FROM jobs WHERE state = 'uploading'")
         return broken
-
-    def corrected(self, key: str) -> list[Event] | None:
-        """The events as people have saved them; None if nobody has."""
-        rows = self._run("SELECT corrected FROM jobs WHERE id = ?", key)
-        if not rows or rows[0]["corrected"] is None:
-            return None
-        return [Event(**event) for event in json.loads(rows[0]["corrected"])]
-
-    def correct(self, key: str, events: Sequence[Event], revision: int) -> int:
-        """Keep these events: the new revision. Conflict if `revision` is not the one that is kept."""
-        content = json.dumps([asdict(event) for event in events])
-        with self._lock:
-            if self.get(key).revision != revision:
-                raise Conflict
-            self._run("UPDATE jobs SET corrected = ?, revision = revision + 1 WHERE id = ?", content, key)
-            return revision + 1

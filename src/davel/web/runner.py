@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import queue
+import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from davel.web.child import Kind, Task, to_json
-from davel.web.jobs import Job, Jobs
+from davel.web.child import Task, to_json
+from davel.web.jobs import Job, Jobs, Kind
+from davel.web.settings import ServerSettings
 
-LOOK_SECONDS = 0.2
-SWEEP_SECONDS = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What strangers may ask of this machine."""
-
-    max_upload_bytes: int = 4_000_000_000
-    max_uploads: int = 100
-    keep_days: float = 7.0
-    """After so many days an upload is deleted, with its events; the table of corrections stays."""
-    memory_bytes: int = 4_000_000_000
-    """Of one job's process."""
-    stall_seconds: float = 120.0
-    """A job that shows no progress for so long is ended."""
-    job_hours: float = 24.0
-    """A job that takes longer is ended."""
+WANTS_MEMORY = "memory|alloc|pthread_create|failed to map|temporarily unavailable"
+"""What libraries say, each in its own words, of a process that gets no more."""
+log = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
@@ -47,16 +37,17 @@ class Runner:
     """Threads that take job after job, and one more for copies, before which somebody sits and waits."""
 
     def __init__(
-        self, jobs: Jobs, data: Path, videos: Path | None, model: str, device: str, limits: Limits, workers: int = 1
+        self, jobs: Jobs, settings: ServerSettings, *, look_seconds: float = 0.2, sweep_seconds: float = 60.0
     ) -> None:
-        """`data` is the server's folder, `videos` that of the files on the server that may be chosen."""
-        self.jobs, self.data, self.videos, self.limits = jobs, data, videos, limits
-        self.model, self.device = model, device
+        """What waits is looked for, and what runs looked at, every `look_seconds`; what is old, `sweep_seconds`."""
+        self.jobs, self.settings, self.limits = jobs, settings, settings.limits
+        self.look_seconds = look_seconds
+        self.sweep_seconds = min(sweep_seconds, self.limits.keep_days * 86400 / 4)
         self.command: tuple[str, ...] = (sys.executable, "-m", "davel.web.child")
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, args=(kind,), name=f"davel-{kind}-{n}")
-            for kind, number in (("events", workers), ("copy", 1))
+            for kind, number in (("events", settings.workers), ("copy", 1))
             for n in range(number)
         ]
         self._threads.append(threading.Thread(target=self._sweep, name="davel-sweep"))
@@ -64,7 +55,7 @@ class Runner:
     def start(self) -> None:
         for key in self.jobs.after_a_restart():
             self.remove_files(key)
-        _remove_unfinished(self.data / "results", "*/")
+        _remove_unfinished(self.settings.data / "results", "*/")
         for thread in self._threads:
             thread.start()
 
@@ -77,14 +68,16 @@ class Runner:
             thread.join()
 
     def folder(self, key: str) -> Path:
-        """Of what was made of a job."""
-        return self.data / "results" / key
+        """Where that lies which was made of a job."""
+        return self.settings.data / "results" / key
 
     def media(self, job: Job) -> Path:
-        return (self.data / "uploads" if job.source == "upload" or self.videos is None else self.videos) / job.media
+        """The file of a job's video."""
+        videos = None if job.source == "upload" else self.settings.videos
+        return (videos or self.settings.data / "uploads") / job.media
 
     def copy(self, key: str) -> Path:
-        """Of a job's video, for browsers."""
+        """The copy of a job's video that browsers can play."""
         return self.folder(key) / "copy.mp4"
 
     def delete(self, key: str) -> None:
@@ -97,32 +90,67 @@ class Runner:
 
     def remove_files(self, key: str) -> None:
         """An upload's id is its file's name."""
-        (self.data / "uploads" / key).unlink(missing_ok=True)
+        (self.settings.data / "uploads" / key).unlink(missing_ok=True)
         shutil.rmtree(self.folder(key), ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Delete uploads that have been here for long."""
-        while not self._stop.wait(min(SWEEP_SECONDS, self.limits.keep_days * 86400 / 4)):
+        """Delete uploads that have been here for long, after each file's identity is known."""
+        with contextlib.suppress(Stopped, sqlite3.Error):
             for job in self.jobs.all():
-                old = job.finished is not None and time.time() - job.finished > 86400 * self.limits.keep_days
-                if old and job.source == "upload":
-                    self.delete(job.id)
+                if job.state == "done":
+                    self._identify(job)
+        while not self._stop.wait(self.sweep_seconds):
+            try:
+                for job in self.jobs.all():
+                    old = job.finished is not None and time.time() - job.finished > 86400 * self.limits.keep_days
+                    if old and job.source == "upload":
+                        self.delete(job.id)
+            except (OSError, sqlite3.Error) as error:
+                log.warning("old uploads are not deleted: %s", error)
+
+    def _identify(self, job: Job) -> None:
+        """Note what the video is, by its file's sha256; what cannot be read is told when it is worked on."""
+        if not job.content.startswith("job:"):
+            return
+        digest = sha256()
+        with contextlib.suppress(OSError), self.media(job).open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+                if self._stop.is_set():
+                    raise Stopped
+            self.jobs.identify(job.id, digest.hexdigest())
 
     def _work(self, kind: Kind) -> None:
+        """Take one after another. Nothing but the server's end ends this thread, a full disk neither."""
         while not self._stop.is_set():
-            job = self.jobs.claim(kind)
+            try:
+                job = self.jobs.claim(kind)
+            except sqlite3.Error as error:
+                log.warning("the server's database does not answer: %s", error)
+                self._stop.wait(self.look_seconds)
+                continue
             if job is None:
                 with self.jobs.changed:
                     self.jobs.changed.wait(1.0)
                 continue
             try:
-                error = self._run(job, kind)
+                wrong = self._run(job, kind)
             except Stopped:
                 return
-            except Exception as problem:  # the thread must live on
-                error = f"{job.name}: cannot be worked on: {getattr(problem, 'strerror', None) or problem}"
-            if not self.jobs.end(kind, job.id, error):
-                self._discard(job.id, kind)
+            except Exception as problem:
+                wrong = f"{job.name}: cannot be worked on: {getattr(problem, 'strerror', None) or problem}"
+            self._end(job, kind, wrong)
+
+    def _end(self, job: Job, kind: Kind, error: str | None) -> None:
+        """Note how it went, as soon as the database takes it."""
+        while not self._stop.is_set():
+            try:
+                if not self.jobs.end(kind, job.id, error):
+                    self._discard(job.id, kind)
+                return
+            except sqlite3.Error as problem:
+                log.warning("%s: how it ended cannot be noted yet: %s", job.name, problem)
+                self._stop.wait(self.look_seconds)
 
     def _discard(self, key: str, kind: Kind) -> None:
         """What is not wanted any more leaves nothing."""
@@ -132,10 +160,11 @@ class Runner:
 
     def _run(self, job: Job, kind: Kind) -> str | None:
         """What went wrong, if anything did."""
-        folder = self.folder(job.id)
+        folder, settings = self.folder(job.id), self.settings
         folder.mkdir(parents=True, exist_ok=True)
+        self._identify(job)
         task = Task(
-            kind, str(self.media(job)), job.name, str(folder), self.limits.memory_bytes, self.model, self.device
+            kind, str(self.media(job)), job.name, str(folder), self.limits.memory_bytes, settings.model, settings.device
         )
         child = subprocess.Popen(
             self.command,
@@ -168,34 +197,42 @@ class Runner:
         listener = threading.Thread(target=_keep_last, args=(child.stderr, said), daemon=True)
         listener.start()
         began = moved = time.monotonic()
-        furthest = -1.0
+        furthest = -1.0, 0.0
         while True:
             try:
-                line = lines.get(timeout=LOOK_SECONDS)
+                line = lines.get(timeout=self.look_seconds)
             except queue.Empty:
                 line = ""
             if self._stop.is_set():
                 raise Stopped
-            if not self.jobs.runs(kind, job.id):
+            if not self._is_wanted(job, kind):
                 return "cancelled"
             if line is None:
                 child.wait()
                 listener.join(1.0)
-                return _last_words(job.name, child.returncode, said)
+                return last_words(job.name, child.returncode, said)
             now = time.monotonic()
             if line:
                 news: dict[str, Any] = json.loads(line)
                 if "error" in news:
                     return str(news["error"])
-                if news["seconds"] > furthest:
-                    furthest, moved = news["seconds"], now
-                self.jobs.progress(kind, job.id, news["seconds"], news["duration"])
+                reached = news["seconds"], news.get("drawn", 0.0)
+                if reached > furthest:
+                    furthest, moved = reached, now
+                with contextlib.suppress(sqlite3.Error):  # the next will be noted
+                    self.jobs.progress(kind, job.id, news["seconds"], news["duration"])
                 if news.get("done"):
                     return None
             if now - moved > self.limits.stall_seconds:
                 return f"{job.name}: nothing moved for {self.limits.stall_seconds:g} s: convert it with another tool"
             if now - began > 3600 * self.limits.job_hours:
                 return f"{job.name}: took longer than {self.limits.job_hours:g} h: cut it into parts"
+
+    def _is_wanted(self, job: Job, kind: Kind) -> bool:
+        try:
+            return self.jobs.runs(kind, job.id)
+        except sqlite3.Error:
+            return True  # as far as anybody knows
 
 
 def _remove_unfinished(folder: Path, inside: str = "") -> None:
@@ -217,9 +254,12 @@ def _keep_last(pipe: Any, said: list[str]) -> None:
             said[:] = [*said, line.strip()][-3:]
 
 
-def _last_words(name: str, code: int, said: list[str]) -> str:
-    """Why a process ended that told nothing."""
-    last = next((line for line in reversed(said) if line), "")
-    if "memory" in last.lower() or code in (-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGABRT):
+def last_words(name: str, code: int, said: Sequence[str]) -> str:
+    """Why a process ended that told nothing, as far as its code and the last lines of its stderr tell.
+
+    One that gets no memory may be ended by the library that wanted it, with a word or without.
+    """
+    heard = [line for line in said if line]
+    if not heard or re.search(WANTS_MEMORY, " ".join(heard), re.IGNORECASE) or code < 0:
         return f"{name}: takes more memory than a job may, or breaks its decoder: convert it, or raise --memory-gb"
-    return f"{name}: the process that read it ended with {code}: {last or 'it said nothing'}"
+    return f"{name}: the process that read it ended with {code}: {heard[-1]}"
