@@ -15,18 +15,18 @@ from davel import _moved
 
 if TYPE_CHECKING:
     from davel.core.events import Event, EventList
-    from davel.localize import Localizer, Result, load
+    from davel.localize import Localizer, Result, Workspace, load
     from davel.localize.follow import Following
 
 _moved.install()
 
 __version__ = "0.1.0"
-__all__ = ["Event", "EventList", "Following", "Localizer", "Result", "__version__", "load"]
+__all__ = ["Event", "EventList", "Following", "Localizer", "Result", "Workspace", "__version__", "load"]
 
 
 _HOMES = {
     "Event": "core.events", "EventList": "core.events", "Following": "localize.follow",
-    "Localizer": "localize", "Result": "localize", "load": "localize",
+    "Localizer": "localize", "Result": "localize", "Workspace": "localize", "load": "localize",
 }  # fmt: skip
 
 

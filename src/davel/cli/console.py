@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -16,6 +16,7 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -23,6 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 from davel.core.errors import printable
+from davel.core.progress import Report
 
 
 class Rate(ProgressColumn):
@@ -52,11 +54,18 @@ def end(failed: Sequence[Path], total: int) -> None:
         raise typer.Exit(3)
 
 
-def clock(seconds: float) -> str:
-    """As players show it: `0:01:30`."""
-    if not math.isfinite(seconds):
-        return "?"
-    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A bar for each step that is reported, on stderr where that is a terminal."""
+    with progress_bar() as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(step: str, done: float, total: float | None, note: str = "") -> None:
+            if step not in tasks:
+                tasks[step] = bar.add_task(printable(step), total=total, note="")
+            bar.update(tasks[step], completed=done, total=total, note=printable(note))
+
+        yield report
 
 
 def progress_bar() -> Progress:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -61,8 +60,7 @@ def localize(
     """
     from davel import formats
     from davel.core.errors import ConfigError
-    from davel.localize import Failure, Request, expand, localize_files
-    from davel.media import probe
+    from davel.localize import Failure, Request, Workspace, expand, localize_files
 
     least = _threshold(threshold)
     if follow:
@@ -112,9 +110,9 @@ def localize(
     requests = [
         Request(path, model, device, colours, resampler, least, top_k, features, first, last, runtime) for path in files
     ]
-    cluster = cluster_of(ray, ray_cpus, ray_gpus)
+    cluster, workspace = cluster_of(ray, ray_cpus, ray_gpus), Workspace()
     if cluster is None:
-        _ = requests[0].localizer  # what is wrong with the model is told before anything is read
+        requests[0].localizer(workspace)  # what is wrong with the model is told before anything is read
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -133,20 +131,8 @@ def localize(
             draw(result, target.with_name(f"{target.name}.png"), truth=truth.get(target.name))
 
     failures = []
-    with console.progress_bar() as bar:
-        task = bar.add_task("localize", total=len(files), note="")
-        done, ends = 0, dict[Path, float]()
-
-        def progress(path: Path, seconds: float) -> None:
-            if path not in ends:
-                ends[path] = min(probe(path).duration_seconds or math.inf, last or math.inf)
-            part = (seconds - first) / (ends[path] - first)  # 0 where no length is declared
-            where = f"{console.clock(seconds)} of {console.clock(ends[path])}"
-            bar.update(task, completed=done + min(max(part, 0), 1), note=f"{printable(path.name)}: {where}")
-
-        for outcome in localize_files(requests, write, cluster=cluster, progress=progress):
-            done += 1
-            bar.update(task, completed=done)
+    with console.progress() as report:
+        for outcome in localize_files(requests, write, workspace=workspace, cluster=cluster, report=report):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
                 console.complain(f"davel: {outcome.reason}")
@@ -163,9 +149,10 @@ def _follow(request: Request, idle_seconds: float) -> None:
     from davel import formats
     from davel.core.errors import MediaError
     from davel.core.events import EventList
+    from davel.localize import Workspace
 
     path = request.path
-    following = request.localizer.follow(path, threshold=request.threshold, idle_seconds=idle_seconds)
+    following = request.localizer(Workspace()).follow(path, threshold=request.threshold, idle_seconds=idle_seconds)
     name = printable(path)
 
     def tell(events: EventList) -> None:

@@ -19,14 +19,6 @@ def scenes(
     """Render scenes with sound whose events are known, and decoys that are only seen or only heard."""
     from davel.data.scenes.render import render_scenes
 
-    with console.progress_bar() as bar:
-        task = bar.add_task("render", total=videos, note="")
-        annotations = render_scenes(
-            output,
-            num_videos=videos,
-            seed=seed,
-            subset=subset,
-            workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with console.progress() as report:
+        annotations = render_scenes(output, num_videos=videos, seed=seed, subset=subset, workers=workers, report=report)
     print(annotations)

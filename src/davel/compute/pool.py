@@ -6,23 +6,27 @@ The same function, whichever it is; its results come as they are ready.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
-from typing import Any, TypeVar
+from multiprocessing.context import SpawnContext
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, TypeVar
 
 from davel.core.errors import MissingError, printable
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
+Tools = TypeVar("Tools")
 WATCH_SECONDS = 1.0
 
 
@@ -38,31 +42,80 @@ class Cluster:
     """Of a task whose worker or machine died."""
 
 
-class WorkerLost(Exception):
-    """The process that did a job ended, and again when it was tried again; the text says why."""
+@dataclass(frozen=True)
+class Done(Generic[Job, Answer]):
+    """A job, and what the function made of it."""
+
+    job: Job
+    value: Answer
+
+
+@dataclass(frozen=True)
+class Failed(Generic[Job]):
+    """A job whose process ended, and ended again when the job was tried again."""
+
+    job: Job
+    reason: str
 
 
 def each(
-    function: Callable[[Job], Answer], jobs: Iterable[Job], *, workers: int = 0, cluster: Cluster | None = None
-) -> Generator[tuple[Job, Answer | WorkerLost]]:
-    """Every job with its answer, in any order; in this process if there are no workers.
+    function: Callable[[Job], Answer],
+    jobs: Iterable[Job],
+    *,
+    workers: int = 0,
+    cluster: Cluster | None = None,
+) -> Generator[Done[Job, Answer] | Failed[Job]]:
+    """The function of every job, in any order; in this process if there are no workers.
 
     What the function raises ends it all. A job whose process ends, for want of memory or by a broken decoder, is tried
-    again by itself; WorkerLost stands for its answer if that ends, too. MissingError if Ray is not installed, or the
-    cluster is not there or too small.
+    again by itself, and has failed if that ends, too. MissingError if Ray is not installed, or the cluster is not there
+    or too small.
     """
     if cluster is not None:
         yield from _on_ray(function, jobs, cluster)
     elif workers == 0:
         for job in jobs:
-            yield job, function(job)
+            yield Done(job, function(job))
     else:
         yield from _in_processes(function, iter(jobs), workers)
 
 
+def in_threads(function: Callable[[Job], Answer], jobs: Iterable[Job], threads: int) -> Generator[Done[Job, Answer]]:
+    """The function of every job, in their order, for what waits or leaves Python. What it raises ends it all."""
+    waiting = iter(jobs)
+    running: deque[tuple[Job, Future[Answer]]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        while True:
+            running.extend((job, pool.submit(function, job)) for job in islice(waiting, 4 * threads - len(running)))
+            if not running:
+                return
+            job, future = running.popleft()
+            yield Done(job, future.result())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_TOOLS: dict[Callable[[], Any], Any] = {}
+"""Of a worker process, which has nothing else to keep: made once, used for all of its jobs."""
+
+
+@dataclass(frozen=True)
+class WithTools(Generic[Job, Tools, Answer]):
+    """A function that works with something costly, which every worker process makes once: a class or a function."""
+
+    function: Callable[[Job, Tools], Answer]
+    make: Callable[[], Tools]
+
+    def __call__(self, job: Job) -> Answer:
+        if self.make not in _TOOLS:
+            _TOOLS[self.make] = self.make()
+        return self.function(job, _TOOLS[self.make])
+
+
 def _in_processes(
     function: Callable[[Job], Answer], jobs: Iterator[Job], workers: int
-) -> Generator[tuple[Job, Answer | WorkerLost]]:
+) -> Generator[Done[Job, Answer] | Failed[Job]]:
     while True:
         lost: list[Job] = []
         yield from _in_pool(function, jobs, workers, lost)
@@ -72,18 +125,27 @@ def _in_processes(
             lost_again: list[Job] = []
             yield from _in_pool(function, iter([job]), 1, lost_again)
             if lost_again:
-                yield job, WorkerLost("the process ended that worked on it (out of memory, or a broken decoder)")
+                yield Failed(job, "the process ended that worked on it (out of memory, or a broken decoder)")
+
+
+class _Spawn(SpawnContext):
+    """New interpreters, and a list of those that were started here: the program that called may start others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.children: list[BaseProcess] = []
+
+    def Process(self, *args: Any, **options: Any) -> BaseProcess:  # type: ignore[override]
+        self.children.append(child := SpawnContext.Process(*args, **options))
+        return child
 
 
 def _in_pool(
     function: Callable[[Job], Answer], jobs: Iterator[Job], workers: int, lost: list[Job]
-) -> Generator[tuple[Job, Answer]]:
+) -> Generator[Done[Job, Answer]]:
     """Until the jobs end, or one of the processes does: `lost` is then given those that were at work or in line."""
-    others = set(multiprocessing.active_children())
-    threads = max((os.cpu_count() or 1) // workers, 1)
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(os.getpid(), threads)
-    )
+    threads, context = max((os.cpu_count() or 1) // workers, 1), _Spawn()
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(os.getpid(), threads))
     running: dict[Future[Answer], Job] = {}
     try:
         while True:
@@ -97,20 +159,20 @@ def _in_pool(
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 answer = future.result()
-                yield running.pop(future), answer
+                yield Done(running.pop(future), answer)
     except BrokenProcessPool:
         lost.extend(running.values())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - others if running else ():
+        for child in context.children if running else ():
             child.terminate()
 
 
 def _begin(parent: int, threads: int) -> None:
     """In a new process: leave interrupts to the parent, and do not outlive it."""
-    import torch
-
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for a torch that is imported later, if the jobs need it
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -123,7 +185,7 @@ def _begin(parent: int, threads: int) -> None:
 
 def _on_ray(
     function: Callable[[Job], Answer], jobs: Iterable[Job], cluster: Cluster
-) -> Generator[tuple[Job, Answer | WorkerLost]]:
+) -> Generator[Done[Job, Answer] | Failed[Job]]:
     ray = _connect(cluster.address)
     threads = max(int(cluster.cpus), 1)
 
@@ -156,9 +218,9 @@ def _on_ray(
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from None
                 except ray.exceptions.RayError as error:
-                    yield job, WorkerLost(f"its worker died ({type(error).__name__}: {printable(error)[:200]})")
+                    yield Failed(job, f"its worker died ({type(error).__name__}: {printable(error)[:200]})")
                     continue
-                yield job, answer
+                yield Done(job, answer)
     finally:
         ray.shutdown()
 

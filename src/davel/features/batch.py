@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from davel.compute.pool import Cluster, WorkerLost, each
+from davel.compute.pool import Cluster, Failed, each
 from davel.core.errors import ConfigError, DavelError, MediaError, printable
+from davel.core.progress import in_words
 from davel.features import folder as files
 from davel.features import store
 from davel.features.reading import Reading, Settings, extractor
@@ -117,11 +118,12 @@ def extract_files(
         return run_job(job, (lambda seconds: progress(job.path, seconds)) if progress else None)
 
     with closing(each(work if alone else run_job, missing, workers=workers, cluster=cluster)) as answers:
-        for job, answer in answers:
-            if isinstance(answer, WorkerLost):
-                outcome = Outcome(job=job, status="failed", error=f"{printable(job.path)}: {answer}: run again")
+        for answer in answers:
+            if isinstance(answer, Failed):
+                job = answer.job
+                outcome = Outcome(job=job, status="failed", error=f"{printable(job.path)}: {answer.reason}: run again")
             else:
-                outcome = answer
+                outcome = answer.value
             _append(target, outcome)
             yield outcome
 
@@ -182,8 +184,8 @@ class Estimate:
     work_seconds: float
 
     def __str__(self) -> str:
-        rate = self.work_seconds / self.media_seconds
-        return f"{clock(self.media_seconds)} of media: about {clock(self.work_seconds)} of work ({rate:.2g} s a second)"
+        rate, work = self.work_seconds / self.media_seconds, in_words(self.work_seconds)
+        return f"{in_words(self.media_seconds)} of media: about {work} of work ({rate:.2g} s a second)"
 
 
 def estimate(jobs: Iterable[Job], least_seconds: float = 0) -> Estimate | None:
@@ -214,12 +216,3 @@ def estimate(jobs: Iterable[Job], least_seconds: float = 0) -> Estimate | None:
         except MediaError:
             continue
     return None
-
-
-def clock(seconds: float) -> str:
-    """A time for people: `3 h 20 min`, `4 min 10 s`, `12 s`."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"

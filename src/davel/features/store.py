@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
-from davel.compute.pool import WorkerLost, each
+from davel.compute.pool import Failed, each
 from davel.core.errors import ConfigError, MediaError, printable
 from davel.core.files import replacing
 from davel.features.reading import Features, extract, spec_of
@@ -181,11 +181,12 @@ def extract_many(
     workers = min(workers or os.cpu_count() or 1, max(len(missing), 1))
     extract_one = partial(_extract_one, cache=cache, extractor=extractor)
     with closing(each(extract_one, missing, workers=workers)) as answers:
-        for path, reason in answers:
-            if isinstance(reason, WorkerLost):
-                failures[path] = f"{printable(path)}: {reason}: convert it, or use fewer workers"
-            elif reason is not None:
-                failures[path] = reason
+        for answer in answers:
+            path = answer.job
+            if isinstance(answer, Failed):
+                failures[path] = f"{printable(path)}: {answer.reason}: convert it, or use fewer workers"
+            elif answer.value is not None:
+                failures[path] = answer.value
             done += 1
             if progress:
                 progress(done, len(paths))

@@ -3,6 +3,7 @@
 from davel.localize.batch import Failure, Request, answer, expand, localize_files
 from davel.localize.follow import Following
 from davel.localize.localizer import Localizer, Result, Runtime, load, read_model
+from davel.localize.workspace import Workspace
 
 __all__ = [
     "Failure",
@@ -11,6 +12,7 @@ __all__ = [
     "Request",
     "Result",
     "Runtime",
+    "Workspace",
     "answer",
     "expand",
     "load",

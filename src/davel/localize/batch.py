@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
-from davel.compute.pool import Cluster, WorkerLost, each
+from davel.compute.pool import Cluster, Failed, WithTools, each
 from davel.core.errors import ConfigError, MediaError, printable
-from davel.localize.localizer import Localizer, Result, Runtime, load
+from davel.core.progress import Report, clock, silent
+from davel.localize.localizer import Localizer, Result, Runtime
+from davel.localize.workspace import Workspace
 from davel.media import MEDIA_SUFFIXES
-from davel.models.saved import find_model
 
 
 def expand(inputs: Sequence[Path]) -> list[Path]:
@@ -62,38 +63,24 @@ class Request:
     """Seconds between which events are looked for."""
     runtime: Runtime | None = None
 
-    @property
-    def localizer(self) -> Localizer:
-        is_file = Path(self.model).suffix == ".onnx"
-        files = [Path(self.model)] if is_file else sorted(find_model(self.model).glob("model.*"))
-        stamps = tuple(path.stat().st_mtime_ns for path in files if path.exists())
-        return _localizer(self.model, self.device, self.colours, self.resampler, self.runtime, stamps)
+    def localizer(self, workspace: Workspace) -> Localizer:
+        """What answers it. ConfigError or MissingError if the model cannot be read."""
+        return workspace.localizer(
+            self.model, self.device, colours=self.colours, resampler=self.resampler, runtime=self.runtime
+        )
 
 
-@lru_cache(maxsize=1)
-def _localizer(
-    model: str,
-    device: str,
-    colours: str | None,
-    resampler: str | None,
-    runtime: Runtime | None,
-    stamps: tuple[int, ...],
-) -> Localizer:
-    """Made once in a process, as long as the model's files stay what they are (`stamps`)."""
-    return load(model, device, colours=colours, resampler=resampler, runtime=runtime)
-
-
-def answer(request: Request, progress: Callable[[float], None] | None = None) -> Result | Failure:
+def answer(request: Request, workspace: Workspace, report: Report | None = None) -> Result | Failure:
     """The events of a file, or why there are none."""
     try:
-        return request.localizer.localize(
+        return request.localizer(workspace).localize(
             request.path,
             threshold=request.threshold,
             top_k=request.top_k,
             kept=request.kept,
             start=request.start,
             end=request.end,
-            progress=progress,
+            report=report,
         )
     except MediaError as error:
         return Failure(request.path, str(error))
@@ -103,23 +90,36 @@ def localize_files(
     requests: Sequence[Request],
     write: Callable[[Result], None],
     *,
+    workspace: Workspace | None = None,
     cluster: Cluster | None = None,
-    progress: Callable[[Path, float], None] | None = None,
+    report: Report = silent,
 ) -> Generator[Result | Failure]:
     """Localize file after file, or many at a time on a cluster; `write` is called with each result.
 
-    A failure does not end the rest. `progress` is told the file and the seconds of media that are done, if this process
-    does the work.
+    A failure does not end the rest. `workspace` is where models are open, if this process does the work; a cluster's
+    processes make their own. `report` is told the files that are done, and of the one at work how far it is.
     """
+    own, finished = workspace or Workspace(), 0
 
     def work(request: Request) -> Result | Failure:
-        return answer(request, partial(progress, request.path) if progress else None)
+        def tell(step: str, done: float, total: float | None, note: str = "") -> None:
+            part = done / total if total else 0.0
+            end = math.inf if total is None else request.start + total
+            where = f"{note}: {clock(request.start + done)} of {clock(end)}"
+            report(step, finished + min(part, 1.0), len(requests), where)
 
-    with closing(each(answer if cluster else work, requests, cluster=cluster)) as answers:
-        for request, outcome in answers:
-            if isinstance(outcome, WorkerLost):
-                yield Failure(request.path, f"{printable(request.path)}: {outcome}: run again")
+        return answer(request, own, tell)
+
+    function = WithTools(answer, Workspace) if cluster else work
+    with closing(each(function, requests, cluster=cluster)) as answers:
+        for answered in answers:
+            request = answered.job
+            finished += 1
+            report("localize", finished, len(requests), request.path.name)
+            if isinstance(answered, Failed):
+                yield Failure(request.path, f"{printable(request.path)}: {answered.reason}: run again")
                 continue
+            outcome = answered.value
             if isinstance(outcome, Result):
                 try:
                     write(outcome)

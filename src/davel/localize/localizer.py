@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from davel import formats
 from davel.compute.device import choose_device
 from davel.core import result
 from davel.core.errors import ConfigError, printable
+from davel.core.progress import Report
 from davel.core.result import GATE
 from davel.core.timeline import Curve
 from davel.detection import DecodeSettings
@@ -23,7 +25,7 @@ from davel.features import folder
 from davel.features.reading import Features, Settings, read
 from davel.features.spec import FeatureSpec
 from davel.localize.follow import Following
-from davel.media import Coverage, MediaInfo
+from davel.media import Coverage, MediaInfo, probe
 from davel.models import Network
 from davel.models.pyramid import Runs
 from davel.models.saved import ModelInfo, load_model
@@ -89,6 +91,7 @@ class Localizer:
         kept: Path | None = None,
         start: float = 0.0,
         end: float | None = None,
+        report: Report | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Result:
         """The audio-visual events of a media file of any length, in memory that does not grow with it.
@@ -96,9 +99,11 @@ class Localizer:
         `threshold` is the least score (by default the model's; `auto`: that of each class, fitted on validation
         videos), `top_k` the most events, `kept` a folder of features: those of the file that it has are used, others
         are made and kept there. `start` and `end` are the seconds between which events are looked for (all times stay
-        those of the file); `progress` is told the seconds of media that are done. MediaError if the file cannot be read
-        as a whole.
+        those of the file); `report` is told the seconds that are done, and how many there are. MediaError if the file
+        cannot be read as a whole.
         """
+        if progress is not None:
+            warnings.warn("progress is report now, of davel.core.progress", DeprecationWarning, stacklevel=2)
         path = Path(path)
         making = Settings(self.info.features, str(self.model.device))
         choice = Choice(self._least(threshold), top_k, settings or DecodeSettings())
@@ -111,8 +116,12 @@ class Localizer:
         reading = read(path, making, offset, end)
 
         def steps() -> Iterator[tuple[Tensor, Tensor]]:
+            length = min(probe(path).duration_seconds or math.inf, end or math.inf) - start if report else math.inf
             for visual, audio in reading.steps():
                 yield torch.from_numpy(visual), torch.from_numpy(audio)
+                if report:
+                    done = max(reading.seconds - start, 0.0)
+                    report("localize", done, max(length, done) if math.isfinite(length) else None, path.name)
                 if progress:
                     progress(reading.seconds)
 
@@ -193,7 +202,9 @@ class Choice:
 Runtime = Literal["torch", "onnx"]
 
 
-def read_model(name_or_dir: str | Path, runtime: Runtime | None = None) -> tuple[Runs, ModelInfo, str]:
+def read_model(
+    name_or_dir: str | Path, runtime: Runtime | None = None, home: Path | None = None
+) -> tuple[Runs, ModelInfo, str]:
     """A built-in model, a model's folder or an ONNX file: its network, what is known of it, and its weights' sha256."""
     is_file = Path(name_or_dir).suffix == ".onnx"
     if is_file and runtime == "torch":
@@ -201,7 +212,7 @@ def read_model(name_or_dir: str | Path, runtime: Runtime | None = None) -> tuple
     if is_file or runtime == "onnx":
         from davel.models.onnx import exported, load_onnx
 
-        return load_onnx(exported(name_or_dir))
+        return load_onnx(exported(name_or_dir, home))
     return load_model(name_or_dir)
 
 
@@ -212,13 +223,15 @@ def load(
     colours: str | None = None,
     resampler: str | None = None,
     runtime: Runtime | None = None,
+    home: Path | None = None,
 ) -> Localizer:
     """A localizer from a built-in model's name, a model's folder, or an ONNX file; `device` as in torch, or `auto`.
 
-    With the runtime `onnx` a model is run by ONNX Runtime, for which it is exported once. `colours` and `resampler`
-    replace what the model says of its features, where one knows better.
+    With the runtime `onnx` a model is run by ONNX Runtime, for which it is exported once, into `home` (by default where
+    davel keeps what it downloads). `colours` and `resampler` replace what the model says of its features, where one
+    knows better.
     """
-    model, info, digest = read_model(name_or_dir, runtime)
+    model, info, digest = read_model(name_or_dir, runtime, home)
     changes = {key: value for key, value in (("colours", colours), ("resampler", resampler)) if value is not None}
     info = replace(info, features=FeatureSpec.from_dict(info.features.to_dict() | changes))
     return Localizer(model, info, digest).to(device)

@@ -198,8 +198,8 @@ def load_onnx(path: Path) -> tuple[OnnxNetwork, ModelInfo, str]:
     return OnnxNetwork(path, info.config), info, str(content["weights_sha256"])
 
 
-def exported(name_or_dir: str | Path) -> Path:
-    """The ONNX file of a model, exported once and kept under DAVEL_HOME; if it is such a file, that."""
+def exported(name_or_dir: str | Path, folder_of_all: Path | None = None) -> Path:
+    """The ONNX file of a model, exported once and kept in the folder (or DAVEL_HOME); if it is such a file, that."""
     if Path(name_or_dir).suffix == ".onnx":
         return Path(name_or_dir)
     _require("onnx", "onnxscript", "onnxruntime")
@@ -207,7 +207,7 @@ def exported(name_or_dir: str | Path) -> Path:
     digest = hashlib.sha256(FORMAT.encode())
     for name in ("model.json", "model.safetensors"):
         digest.update((folder / name).read_bytes())
-    path = home() / "onnx" / f"{digest.hexdigest()[:32]}.onnx"
+    path = (folder_of_all or home()) / "onnx" / f"{digest.hexdigest()[:32]}.onnx"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         export(folder, path)

@@ -127,7 +127,7 @@ def find_events(task: Task, progress: Progress, memory: Memory) -> float:
     path, folder = Path(task.path), Path(task.output)
     localizer = load(task.model, task.device)
     memory.loaded()
-    found = localizer.localize(path, threshold=LEAST_SCORE, progress=progress)
+    found = localizer.localize(path, threshold=LEAST_SCORE, report=lambda step, done, total, note="": progress(done))
     peaks = measure(path, lambda drawn: progress(found.duration, drawn))
     if memory.is_short:
         raise MemoryError

@@ -7,10 +7,9 @@ In each scene things happen that are both seen and heard (its events), and as ma
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,8 +19,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from davel.core.errors import ConfigError, printable
+from davel.compute.pool import Failed, each
+from davel.core.errors import ConfigError, DavelError, printable
 from davel.core.files import replacing
+from davel.core.progress import Report, silent
 from davel.data.scenes.classes import CLASSES
 
 LABELS = tuple(c.label for c in CLASSES)
@@ -261,6 +262,10 @@ def _encode_sound(stream: Any, samples: Floats, first: int, rate: int) -> list[A
     return list(stream.encode(frame))
 
 
+def _render(job: tuple[Scene, Path]) -> None:
+    render_scene(*job)
+
+
 def render_scenes(
     out: Path,
     *,
@@ -268,12 +273,12 @@ def render_scenes(
     seed: int,
     subset: str | None = None,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    report: Report = silent,
 ) -> Path:
     """Render the scenes 0 to `num_videos` of `seed` into `out/videos`; the file `out/annotations.json`.
 
     All are of `subset`, or of every ten scenes eight are for training, one for validation and one for testing.
-    `progress` is told how many of how many are done. ConfigError if the folder cannot be written.
+    ConfigError if the folder cannot be written.
     """
     if num_videos < 1 or seed < 0 or (subset is not None and subset not in SUBSETS):
         raise ConfigError(
@@ -287,22 +292,12 @@ def render_scenes(
     scenes = [plan_scene(seed, index) for index in range(num_videos)]
     jobs = [(scene, out / "videos" / f"{scene.id}.mp4") for scene in scenes]
     workers = min(workers or os.cpu_count() or 1, num_videos)
-    if workers == 1:
-        for done, job in enumerate(jobs, 1):
-            render_scene(*job)
-            if progress:
-                progress(done, num_videos)
-    else:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            futures = [pool.submit(render_scene, *job) for job in jobs]
-            try:
-                for done, future in enumerate(as_completed(futures), 1):
-                    future.result()
-                    if progress:
-                        progress(done, num_videos)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    with closing(each(_render, jobs, workers=0 if workers == 1 else workers)) as rendered:
+        for done, outcome in enumerate(rendered, 1):
+            scene, path = outcome.job
+            if isinstance(outcome, Failed):
+                raise DavelError(f"{printable(path)}: cannot be rendered: {outcome.reason}: use fewer workers")
+            report("render", done, num_videos, scene.id)
     names = [subset or SUBSETS[max(index % 10 - 7, 0)] for index in range(num_videos)]
     database = {scene.id: _annotation(scene, name) for scene, name in zip(scenes, names, strict=True)}
     with replacing(out / "annotations.json") as temporary:

@@ -1,0 +1,54 @@
+"""What a program keeps open from file to file: models, and the folder of what davel downloads and makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from davel.core import files
+from davel.localize.localizer import Localizer, Runtime, load
+from davel.models.saved import find_model
+
+Key = tuple[str, str, str | None, str | None, Runtime | None]
+Stamps = tuple[int, ...]
+
+
+@dataclass
+class Workspace:
+    """Models that are open: each is read once, and again where its files have changed since.
+
+    Make one and pass it to what takes one; a worker process makes its own. It has what it holds as long as it lives,
+    and nothing else does.
+    """
+
+    most_models: int = 1
+    """Models that are open at a time; the one that was not used for longest goes first."""
+    home: Path = field(default_factory=files.home)
+    """Where models that are exported for ONNX Runtime are kept."""
+    _localizers: dict[Key, tuple[Stamps, Localizer]] = field(default_factory=dict, init=False, repr=False)
+
+    def localizer(
+        self,
+        model: str | Path = "scenes",
+        device: str = "auto",
+        *,
+        colours: str | None = None,
+        resampler: str | None = None,
+        runtime: Runtime | None = None,
+    ) -> Localizer:
+        """As `davel.load`, but the same as before if there is one. ConfigError or MissingError if it cannot be read."""
+        key, stamps = (str(model), device, colours, resampler, runtime), _stamps(model)
+        earlier, localizer = self._localizers.pop(key, ((), None))
+        if localizer is None or earlier != stamps:
+            localizer = load(model, device, colours=colours, resampler=resampler, runtime=runtime, home=self.home)
+        self._localizers[key] = stamps, localizer  # the last one is the youngest
+        for oldest in list(self._localizers)[: -self.most_models]:
+            del self._localizers[oldest]
+        return localizer
+
+
+def _stamps(model: str | Path) -> Stamps:
+    """When the model's files were written."""
+    is_file = Path(model).suffix == ".onnx"
+    paths = [Path(model)] if is_file else sorted(find_model(model).glob("model.*"))
+    return tuple(path.stat().st_mtime_ns for path in paths if path.exists())
