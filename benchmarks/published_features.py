@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,9 @@ from rich.table import Table
 from torch import Tensor
 from unav100 import best_of, cpu_name, require_equal
 
-from davel.features import i3d, raft, vggish
-from davel.features.i3d_vggish import STRIDE, WINDOW, Networks, Sound, TwoStream
-from davel.features.reading import Extractor, Settings
+from davel.features import i3d, i3d_vggish, raft, vggish
+from davel.features.i3d_vggish.stream import STRIDE, WINDOW, Networks, Sound, TwoStream
+from davel.features.reading import Settings
 from davel.features.resize import resize, short_side_size
 
 PARTS = ("flow", "rgb", "audio", "precision", "stages", "memory")
@@ -275,11 +276,10 @@ def child(kind: str, path: Path, folder: Path) -> None:
 
     torch.set_num_threads(1)
     settings = Settings.named(kind)
-    if kind != "light":
-        none = (NoNetwork(1024), NoNetwork(1024), NoFlow(), NoNetwork(128))
-        made = Extractor(settings, Networks(*none, torch.device("cpu"), torch.float32))
-        target.extractor = lambda settings: made
-        target.made_with = lambda settings: {}
+    none = (NoNetwork(1024), NoNetwork(1024), NoFlow(), NoNetwork(128))
+    networks = Networks(*none, torch.device("cpu"), torch.float32)
+    i3d_vggish.networks = lambda *_: networks
+    i3d_vggish.FAMILY = replace(i3d_vggish.FAMILY, weights=())
     target.write(path, folder, f"{path.stem}-{kind}", settings)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
 

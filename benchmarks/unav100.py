@@ -36,7 +36,7 @@ from davel.data.dataset import Batch, Sample, collate
 from davel.data.simulate import Simulation, draw_annotations
 from davel.detection import assign, decode, points
 from davel.evaluate.metrics import THRESHOLDS, average_precision
-from davel.features.spec import I3D_VGGISH
+from davel.features.i3d_vggish import SPEC as I3D_VGGISH
 from davel.models import CCNet, CCNetConfig
 from davel.train import Run, fit
 from davel.train.recipe import Compute, Recipe

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davel.features.i3d_vggish import Networks
+from davel.features import i3d_vggish
+from davel.features.i3d_vggish.stream import Networks
 
 
 class SmallI3D(nn.Module):
@@ -51,3 +56,16 @@ class SmallVGGish(nn.Module):
 def small_networks() -> Networks:
     parts = (SmallI3D(3), SmallI3D(2), SmallRaft(), SmallVGGish())
     return Networks(*parts, torch.device("cpu"), torch.float32)
+
+
+def published(monkeypatch: pytest.MonkeyPatch, home: Path) -> Networks:
+    """The published features, by networks that are no work; files of the names of their weights lie in `home`."""
+    made, family = small_networks(), i3d_vggish.FAMILY
+    monkeypatch.setenv("DAVEL_HOME", str(home))
+    (home / "weights").mkdir(parents=True)
+    for weights in family.weights:
+        (home / "weights" / weights.file).write_text(weights.name)
+    unstated = tuple(replace(weights, sha256=None) for weights in family.weights)
+    monkeypatch.setattr(i3d_vggish, "FAMILY", replace(family, weights=unstated))
+    monkeypatch.setattr(i3d_vggish, "networks", lambda *_: made)
+    return made

@@ -15,7 +15,7 @@ from davel.cli import main
 from davel.core.events import Event, EventList
 from davel.data.simulate import draw_annotations, simulate
 from davel.evaluate.compare import Compared
-from davel.features.spec import I3D_VGGISH
+from davel.features.i3d_vggish import SPEC as I3D_VGGISH
 from davel.models import CCNetConfig, UnavConfig, build
 from davel.models.saved import ModelInfo, save_model
 from davel.plot import draw, draw_compared, waveform_peaks

@@ -27,7 +27,7 @@ MOVED = {
     "davel.features.layout": "davel.features.family",
     "davel.features.extract": "davel.features.reading",
     "davel.features.archive": "davel.features.batch",
-    "davel.features.streams": "davel.features.i3d_vggish",
+    "davel.features.streams": "davel.features.i3d_vggish.stream",
     "davel.pretrained": "davel.features.weights",
     "davel.models.network": "davel.models.pyramid",
     "davel.weights": "davel.models.saved",

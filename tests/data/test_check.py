@@ -16,7 +16,7 @@ from davel.data.check import check, fit_grid, suggest_ranges
 from davel.data.simulate import draw_annotations, simulate
 from davel.data.sources import DataConfig
 from davel.data.unav100 import ANNOTATIONS, FEATURES
-from davel.features.spec import I3D_VGGISH
+from davel.features.i3d_vggish import SPEC as I3D_VGGISH
 from davel.models.detector import Truth
 from davel.models.targets import REGRESSION_RANGES, assign, points, reached
 

@@ -15,7 +15,8 @@ from davel.core.events import Event, EventList
 from davel.data.annotations import Annotations, read_annotations, write_annotations
 from davel.data.simulate import Simulation, bytes_of, draw_annotations, simulate
 from davel.data.sources import DataConfig
-from davel.data.unav100 import ANNOTATIONS, FEATURES, LAYOUTS
+from davel.data.unav100 import ANNOTATIONS, FEATURES
+from davel.features.family import FAMILIES, family
 
 SIMULATION = Simulation(num_classes=4, seed=5)
 LABELS = ("a", "b", "c", "d")
@@ -82,7 +83,7 @@ def test_steps_whose_windows_overlap_are_alike():
     assert likeness == pytest.approx([2 / 3, 1 / 3, 0], abs=0.05)
 
 
-@pytest.mark.parametrize("kind", LAYOUTS)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_features_are_the_same_on_disk_as_when_drawn(tmp_path, kind):
     annotations = draw_annotations(6, 4)
     told = []
@@ -90,7 +91,7 @@ def test_features_are_the_same_on_disk_as_when_drawn(tmp_path, kind):
         simulate(tmp_path / name, annotations, features=kind, lazy=lazy, progress=lambda *x: told.append(x))
     assert told == [(i + 1, 6) for i in range(6)]
     files = list((tmp_path / "disk" / FEATURES).glob("*.npy"))
-    assert len(files) == 6 * len(LAYOUTS[kind].streams)
+    assert len(files) == 6 * len(family(kind).streams)
     assert sum(np.load(path).nbytes for path in files) == bytes_of(annotations, kind)
     assert not list((tmp_path / "lazy" / FEATURES).glob("*.npy"))
     configs = [DataConfig.unav100(tmp_path / name) for name in ("disk", "lazy")]

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from davel.features.spec import I3D_VGGISH
+from davel.features.i3d_vggish import SPEC as I3D_VGGISH
 from davel.models.targets import REGRESSION_RANGES
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -35,11 +35,8 @@ from davel import cli
 from davel.data.annotations import read_annotations, write_annotations
 from davel.data.scenes.render import render_scenes
 from davel.data.simulate import draw_annotations
-from davel.features import batch as archive
-from davel.features import folder
-from davel.features import reading as extract
-from davel.features import weights as pretrained
-from davel.features.spec import I3D_VGGISH
+from davel.features import i3d_vggish
+from davel.features.i3d_vggish import SPEC as I3D_VGGISH
 from davel.models import CCNet, CCNetConfig
 from davel.models.saved import ModelInfo, save_model
 
@@ -180,18 +177,19 @@ def small_clips(target: Path, *names: str) -> None:
 @contextmanager
 def published(world: World) -> Iterator[None]:
     """The published networks, by stand-ins that are no work, and their files, from a server on this machine."""
-    made, patch = small_networks(), world.patch
-    for module in (extract, folder, archive):
-        patch.setattr(module, "extractor", lambda s: extract.Extractor(s, None if s.spec.name == "light" else made))
+    made, patch, family = small_networks(), world.patch, i3d_vggish.FAMILY
+    patch.setattr(i3d_vggish, "networks", lambda *_: made)
     files = world.top / ".published"
     files.mkdir()
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(files))
     patch.setattr(handler.func, "log_message", lambda *_: None)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    for name, known in pretrained.WEIGHTS.items():
-        torch.save(published_state(name.replace("-", "_")), files / known.file)
+    served = []
+    for known in family.weights:
+        torch.save(published_state(known.name.replace("-", "_")), files / known.file)
         url = f"http://127.0.0.1:{server.server_address[1]}/{known.file}"
-        patch.setitem(pretrained.WEIGHTS, name, replace(known, url=url, sha256_prefix=None))
+        served.append(replace(known, url=url, sha256=None))
+    patch.setattr(i3d_vggish, "FAMILY", replace(family, weights=tuple(served)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield

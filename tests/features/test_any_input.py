@@ -9,20 +9,20 @@ import av
 import numpy as np
 import pytest
 from media_files import grey, make_media, tone
-from small_networks import small_networks
+from small_networks import published
 
 from davel.core.errors import MediaError
-from davel.features.reading import Extractor, Features, Settings, extract
+from davel.features.reading import Features, Settings, extract
 
 SIZE = (48, 64)
 
 
 @pytest.fixture(params=["light", "i3d-vggish"])
-def features_of(request, monkeypatch):
+def features_of(request, monkeypatch, tmp_path_factory):
     """Either extractor, with networks that are no work."""
+    if request.param == "i3d-vggish":
+        published(monkeypatch, tmp_path_factory.mktemp("home"))
     settings = Settings.named(request.param)
-    networks = small_networks() if request.param == "i3d-vggish" else None
-    monkeypatch.setattr("davel.features.reading.extractor", lambda settings: Extractor(settings, networks))
 
     def make(path: Path) -> Features:
         features = extract(path, settings)

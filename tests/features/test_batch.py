@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,30 +16,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from media_files import grey, make_media, tone
-from small_networks import small_networks
+from small_networks import published
 
 from davel.compute.pool import Cluster
 from davel.core.errors import ConfigError
 from davel.features import batch as archive
-from davel.features import folder
+from davel.features import folder, weights
 from davel.features import reading as extract
 from davel.features.batch import estimate, extract_files, plan, read_manifest
+from davel.features.i3d_vggish import SPEC as I3D_VGGISH
 from davel.features.reading import Settings
-from davel.features.spec import I3D_VGGISH
 
 STREAMS = ("rgb", "flow", "vggish")
 
 
 @pytest.fixture
-def networks(monkeypatch):
+def networks(monkeypatch, tmp_path_factory):
     """The published features, by networks that are no work."""
-    made = small_networks()
-    monkeypatch.setattr(extract, "extractor", lambda settings: extract.Extractor(settings, made))
-    monkeypatch.setattr(folder, "extractor", extract.extractor)
-    monkeypatch.setattr(archive, "extractor", extract.extractor)
-    monkeypatch.setattr("davel.features.weights.digests", lambda: {"raft": "0" * 64})
-    monkeypatch.setattr("davel.features.weights.doubt", lambda name, digest: "")
-    return made
+    return published(monkeypatch, tmp_path_factory.mktemp("home"))
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @pytest.fixture
@@ -56,7 +55,8 @@ def test_a_clip_gives_the_three_published_files_and_their_description(clip, netw
     assert all(a.dtype == np.float32 for a in arrays)
     facts = json.loads((tmp_path / "out" / "clip.features.json").read_text())
     assert facts["spec"] == I3D_VGGISH.to_dict()
-    assert facts["made_with"] == {"precision": "float32", "weights": {"raft": "0" * 64}}
+    names = ("i3d-rgb", "i3d-flow", "raft", "vggish")
+    assert facts["made_with"] == {"precision": "float32", "weights": {name: digest(name) for name in names}}
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "clip.features.json", "clip_flow.npy", "clip_rgb.npy", "clip_vggish.npy", "manifest.jsonl"
     ]  # fmt: skip
@@ -101,9 +101,9 @@ def test_what_is_done_is_skipped_until_input_or_settings_change(clip, networks, 
     assert statuses("--colours", "bt601", "--flow-updates", "12") == done
 
 
-def test_other_weights_make_features_anew(clip, networks, run, monkeypatch):
+def test_other_weights_make_features_anew(clip, networks, run):
     run("extract", clip, "-o", "out")
-    monkeypatch.setattr("davel.features.weights.digests", lambda: {"raft": "1" * 64})
+    weights.find("raft").write_text("others")
     assert "1 done" in run("extract", clip, "-o", "out")[1]
 
 
@@ -180,7 +180,7 @@ def test_two_files_of_one_name_are_refused(tmp_path):
         (["--features", "heavy"], 4, "unknown features 'heavy': choose from light, i3d-vggish"),
         (["--colours", "sepia"], 4, "colours is 'sepia': choose from declared, bt601"),
         (["--resampler", "sox"], 4, "resampler is 'sox': choose from soxr, resampy-0.2.2"),
-        (["--features", "light", "--flow-updates", "3"], 4, "flow_updates is None in this davel but 3"),
+        (["--features", "light", "--flow-updates", "3"], 4, "features 'light': no option 'flow_updates': choose from"),
         (["--precision", "int8"], 2, "expected float32, bfloat16 or float16"),
         (["--ray-cpus", "2"], 2, "are for --ray"),
         (["--ray", "local", "--workers", "2"], 2, "a cluster has its own"),

@@ -11,17 +11,17 @@ import pytest
 import torch
 from golden_values import published_state
 from media_files import grey, make_media
-from small_networks import small_networks
+from small_networks import published
 
 import davel
 from davel.core.errors import ConfigError
 from davel.data.annotations import read_annotations
 from davel.data.sources import open_unav100
 from davel.features import folder
-from davel.features import reading as extract
-from davel.features import weights as pretrained
+from davel.features.i3d_vggish import SPEC as I3D_VGGISH
 from davel.features.reading import Settings
-from davel.features.spec import I3D_VGGISH, FeatureSpec
+from davel.features.spec import FeatureSpec
+from davel.features.weights import location
 from davel.models import CCNet, CCNetConfig
 from davel.models.saved import ModelInfo, save_model
 
@@ -37,13 +37,9 @@ def make_model(target, features: FeatureSpec = I3D_VGGISH):
 
 
 @pytest.fixture
-def networks(monkeypatch):
+def networks(monkeypatch, tmp_path_factory):
     """The published features, by networks that are no work."""
-    made = small_networks()
-    monkeypatch.setattr(extract, "extractor", lambda settings: extract.Extractor(settings, made))
-    monkeypatch.setattr(folder, "extractor", extract.extractor)
-    monkeypatch.setattr(pretrained, "digests", dict)
-    return made
+    return published(monkeypatch, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
@@ -83,7 +79,7 @@ def test_features_that_are_not_there_are_made_and_kept(clip, networks, run, tmp_
 
 
 def test_the_models_protocol_is_followed_unless_one_knows_better(clip, networks, run, tmp_path):
-    spec = replace(I3D_VGGISH, resampler="resampy-0.2.2", flow_updates=12)
+    spec = replace(I3D_VGGISH, resampler="resampy-0.2.2").with_options(flow_updates=12)
     make_model(tmp_path / "model", spec)
     for options, expected in (((), spec), (("--resampler", "soxr"), replace(spec, resampler="soxr"))):
         assert run("localize", clip, "-m", "model", *options)[0] == 0
@@ -94,7 +90,7 @@ def test_the_models_protocol_is_followed_unless_one_knows_better(clip, networks,
 
 
 def test_a_model_without_its_extractor_says_so(clip, run, tmp_path):
-    features = replace(I3D_VGGISH, name="mine", flow_updates=None)
+    features = replace(I3D_VGGISH, name="mine")
     make_model(tmp_path / "model", features)
     code, _, err = run("localize", clip, "-m", "model")
     assert code == 4
@@ -154,9 +150,9 @@ def test_the_real_networks_localize_a_raw_file(run, tmp_path, monkeypatch):
     weights = tmp_path / "home" / "weights"
     weights.mkdir(parents=True)
     for name, state in (("i3d-rgb", "i3d_rgb"), ("i3d-flow", "i3d_flow"), ("raft", "raft"), ("vggish", "vggish")):
-        torch.save(published_state(state), pretrained.location(name))
+        torch.save(published_state(state), location(name))
     clip = make_media(tmp_path / "clip.mp4", seconds=1.4, sample_rate=44100, picture=lambda t: grey(int(90 * t)))
-    make_model(tmp_path / "model", replace(I3D_VGGISH, flow_updates=1))
+    make_model(tmp_path / "model", I3D_VGGISH.with_options(flow_updates=1))
     code, out, err = run("localize", clip, "-m", "model", "--features", "kept", "--device", "cpu")
     assert code == 0, err
     assert "clip.mp4:" in out

@@ -11,7 +11,7 @@ from small_networks import small_networks
 
 from davel.features import vggish
 from davel.features.i3d import flow_input, rgb_input
-from davel.features.i3d_vggish import Networks, Sound, TwoStream, num_steps
+from davel.features.i3d_vggish.stream import Networks, Sound, TwoStream, num_steps
 from davel.features.raft import pad_to_scale
 from davel.features.resize import resize, short_side_size
 

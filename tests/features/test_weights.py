@@ -13,6 +13,7 @@ from golden_values import published_state
 
 from davel.core.errors import ConfigError, DavelError, MissingError
 from davel.core.files import home
+from davel.features import i3d_vggish
 from davel.features import weights as pretrained
 from davel.features.i3d import I3D
 
@@ -56,8 +57,10 @@ def source(monkeypatch, tmp_path):
     url = f"http://127.0.0.1:{server.server_address[1]}/file"
 
     def publish(**changes: object) -> None:
-        known = {"url": url, "sha256_prefix": DIGEST[:8]} | changes
-        monkeypatch.setitem(pretrained.WEIGHTS, "raft", replace(pretrained.WEIGHTS["raft"], **known))
+        known = {"url": url, "sha256": DIGEST[:8]} | changes
+        family = i3d_vggish.FAMILY
+        weights = tuple(replace(w, **known) if w.name == "raft" else w for w in family.weights)
+        monkeypatch.setattr(i3d_vggish, "FAMILY", replace(family, weights=weights))
 
     publish()
     yield publish
@@ -93,14 +96,14 @@ def test_a_download_that_was_complete_but_for_its_name_is_fetched_again(source):
 
 
 def test_another_file_than_the_published_one_is_deleted(source):
-    source(sha256_prefix="00000000")
+    source(sha256="00000000")
     with pytest.raises(DavelError, match=f"sha256 {DIGEST[:16]}…, expected 00000000…: it is deleted"):
         pretrained.fetch("raft")
     assert list(pretrained.location("raft").parent.iterdir()) == []
 
 
 def test_a_missing_page_is_told_with_the_way_by_hand(source):
-    source(url=pretrained.WEIGHTS["raft"].url.replace("/file", "/gone"))
+    source(url=pretrained.weights_of("raft").url.replace("/file", "/gone"))
     with pytest.raises(MissingError, match=r"the server answers 404 .*download it by other means and put it at"):
         pretrained.fetch("raft")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,15 +21,10 @@ if TYPE_CHECKING:
 app = typer.Typer(name="data", help="Check, start, count and simulate data sets.", no_args_is_help=True)
 
 
-class Features(StrEnum):
-    i3d_vggish = "i3d-vggish"
-    one_peace = "one-peace"
-
-
 @app.command()
 def check(
     folder: Path = typer.Argument(help="A data set in UnAV-100's layout: annotations/ and av_features/."),
-    features: Features | None = typer.Option(None, help="Which features, where the folder does not tell."),
+    features: str | None = typer.Option(None, help="Which features, where the folder does not tell."),
     annotations: Path | None = typer.Option(None, help="Another annotation file."),
     workers: int = typer.Option(4, min=1, help="Threads that read."),
     as_json: bool = typer.Option(False, "--json", help="Everything, as a JSON object."),
@@ -39,7 +33,7 @@ def check(
     from davel.data.check import check as run
     from davel.data.sources import DataConfig
 
-    config = DataConfig.unav100(folder, features.value if features else None)
+    config = DataConfig.unav100(folder, features)
     assert config.features is not None
     assert config.kind != "davel"
     with console.progress_bar() as bar:
@@ -178,7 +172,7 @@ def _count(s: Statistics) -> None:
 def simulate(
     output: Path = typer.Argument(help="Folder for annotations/ and av_features/."),
     annotations: Path | None = typer.Option(None, help="For these videos and events (default: drawn ones)."),
-    features: Features = typer.Option(Features.i3d_vggish, help="Which features to imitate in size and timing."),
+    features: str = typer.Option("i3d-vggish", help="Which features to imitate in size and timing."),
     seed: int = typer.Option(0, min=0, help="Which: the same seed gives the same features."),
     lazy: bool = typer.Option(
         False, "--lazy", help="Draw features when they are read: nothing but annotations on disk."
@@ -203,7 +197,7 @@ def simulate(
         folder = run(
             output,
             chosen,
-            features=features.value,
+            features=features,
             seed=seed,
             lazy=lazy,
             workers=workers,

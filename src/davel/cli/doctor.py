@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata, util
+import re
+from importlib import metadata
 
 from rich.table import Table
 
 from davel.cli import console
 from davel.core.errors import printable
 
-EXTRAS = {
-    "matplotlib": "plots", "fastapi": "web", "uvicorn": "web", "onnxruntime": "onnx", "onnxscript": "onnx",
-    "tensorboard": "tensorboard", "ray": "ray",
-}  # fmt: skip
-LIBRARIES = ("torch", "numpy", "av", "soxr", "safetensors", "pydantic", "typer", "rich", "PyYAML")
+FOR_DEVELOPERS = ("docs", "browser", "readers", "dev")
+"""Extras that nobody needs to use davel."""
+
+
+def _requirements() -> tuple[list[str], dict[str, str]]:
+    """The packages that davel needs, and those of its extras with the extra's name, as its metadata state them."""
+    needed, optional = [], {}
+    for text in metadata.requires("davel") or ():
+        name = re.split(r"[^\w.-]", text, maxsplit=1)[0]
+        extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", text)
+        if extra is None:
+            needed.append(name)
+        elif extra[1] not in FOR_DEVELOPERS:
+            optional[name] = extra[1]
+    return needed, optional
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def doctor() -> None:
@@ -25,7 +43,8 @@ def doctor() -> None:
 
     from davel import __version__
     from davel.core import files
-    from davel.features import weights as pretrained
+    from davel.features.family import broken, families
+    from davel.features.weights import catalogue, free_bytes, location
     from davel.models.saved import BUILTIN
 
     ffmpeg = ", ".join(f"{name} {'.'.join(map(str, v))}" for name, v in sorted(library_versions.items()))
@@ -34,27 +53,36 @@ def doctor() -> None:
     devices = [threads, *(torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
         devices.append("mps")
-    missing = [name for name in pretrained.WEIGHTS if not pretrained.location(name).is_file()]
-    absent = [(module, extra) for module, extra in EXTRAS.items() if not util.find_spec(module)]
+    known, weights = families(), catalogue()
+    missing = [name for name, published in weights.items() if not location(published).is_file()]
+    needed, optional = _requirements()
+    absent = {name: extra for name, extra in optional.items() if _version(name) is None}
     facts = [
         ("davel", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
-        ("libraries", ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)),
+        ("libraries", ", ".join(f"{name} {_version(name) or 'is missing'}" for name in needed)),
         ("FFmpeg", ffmpeg),
         ("devices", "; ".join(devices)),
         ("models", ", ".join(sorted(path.parent.name for path in BUILTIN.glob("*/model.json")))),
-        ("home", f"{printable(home)}, {pretrained.free_bytes(home) / 1e9:.1f} GB free"),
-        ("weights", ", ".join(name for name in pretrained.WEIGHTS if name not in missing) or "none"),
-        ("extras", ", ".join(sorted(set(EXTRAS.values()) - {extra for _, extra in absent})) or "none"),
+        ("home", f"{printable(home)}, {free_bytes(home) / 1e9:.1f} GB free"),
+        ("features", ", ".join(map(printable, known))),
+        ("weights", ", ".join(printable(name) for name in weights if name not in missing) or "none"),
+        ("extras", ", ".join(sorted(set(optional.values()) - set(absent.values()))) or "none"),
     ]
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for row in facts:
         table.add_row(*row)
     console.results().print(table, markup=False)
-    advice = [f"missing: weights {name}: `davel weights fetch {name}`, for the published features" for name in missing]
-    advice += [f"missing: {module}: pip install 'davel[{extra}]'" for module, extra in absent]
+    advice = [
+        f"missing: weights {weights.name}: `davel weights fetch {weights.name}`, for {made.name} features"
+        for made in known.values()
+        for weights in made.weights
+        if weights.name in missing
+    ]
+    advice += [f"missing: {name}: pip install 'davel[{extra}]'" for name, extra in absent.items()]
+    advice += broken()
     if home.exists() and not os.access(home, os.W_OK):
         advice.append(f"{printable(home)}: cannot be written: set DAVEL_HOME to a folder that can")
     for line in advice:
-        console.results().print(line, markup=False)
+        console.results().print(printable(line), markup=False)
     if not advice:
         console.results().print("nothing is missing")

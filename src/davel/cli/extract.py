@@ -6,16 +6,18 @@ import os
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
 from davel.cli import console
 from davel.cli.cluster import CPUS_HELP, GPUS_HELP, RAY_HELP, cluster_of
+from davel.core.config import put
 from davel.core.errors import printable
 
 if TYPE_CHECKING:
     from davel.features.batch import Outcome
+    from davel.features.family import Precision
 
 LONG_SECONDS = 60
 """Of media; before a longer run with networks one is told how long it takes."""
@@ -23,12 +25,15 @@ LONG_SECONDS = 60
 
 def extract(
     inputs: list[Path] = typer.Argument(help="Media files, folders of them, or globs."),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder for ID_rgb.npy, ID_flow.npy, ID_vggish.npy."),
-    features: str = typer.Option("i3d-vggish", "--features", help="i3d-vggish or light."),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder for ID_STREAM.npy (ID_rgb.npy, ...)."),
+    features: str = typer.Option("i3d-vggish", "--features", help="i3d-vggish, light, or of another package."),
     colours: str = typer.Option("declared", help="declared, or bt601 whatever a file declares, as the published ones."),
     resampler: str = typer.Option("soxr", help="soxr, or resampy-0.2.2, as the published ones."),
     flow_updates: int | None = typer.Option(
         None, min=1, help="Refinements of the flow; fewer than 20 are faster, and other features."
+    ),
+    option: list[str] | None = typer.Option(
+        None, "--option", metavar="NAME=VALUE", help="An option of these features; may be repeated."
     ),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
     precision: str = typer.Option("float32", help="float32, bfloat16 or float16."),
@@ -42,29 +47,38 @@ def extract(
 
     What is done is not done again; OUTPUT/manifest.jsonl tells what became of each file.
     """
-    from davel.features import weights as pretrained
     from davel.features.batch import estimate, extract_files, plan
-    from davel.features.reading import Settings
+    from davel.features.family import family
+    from davel.features.reading import PROCESS, Settings
+    from davel.features.weights import checksum_problem
     from davel.localize import expand
 
+    options: dict[str, Any] = {}
+    for given in option or ():
+        put(options, given)
     if precision not in ("float32", "bfloat16", "float16"):
         raise typer.BadParameter(f"expected float32, bfloat16 or float16, got {precision!r}", param_hint="--precision")
-    options = {"colours": colours, "resampler": resampler, "device": device, "precision": precision, "compile": compile}
+    for name in ("device", "precision", "compile"):
+        if name in options:
+            raise typer.BadParameter(f"is an option of its own: --{name}", param_hint="--option")
+    options |= {"colours": colours, "resampler": resampler}
     if flow_updates is not None:
         options["flow_updates"] = flow_updates
-    settings = Settings.named(features, **options)
+    settings = Settings(family(features).specified(options), device, cast("Precision", precision), compile)
+    made = settings.family
     cluster = cluster_of(ray, ray_cpus, ray_gpus)
     if cluster and workers:
         raise typer.BadParameter("a cluster has its own: leave one out", param_hint="--workers and --ray")
-    workers = workers or (os.cpu_count() or 1 if features == "light" else 0)
+    workers = workers or (os.cpu_count() or 1 if made.parallel else 0)
     jobs = plan(expand(inputs), output, settings)
-    if features != "light" and not cluster:
-        for name, digest in pretrained.digests().items():
-            if doubt := pretrained.doubt(name, digest):
-                console.complain(f"davel: {doubt}")
+    if not cluster:
+        digests = PROCESS.digests.of(made)
+        for weights in made.weights:
+            if problem := checksum_problem(weights, digests[weights.name]):
+                console.complain(f"davel: {problem}")
     counts: Counter[str] = Counter()
     failures: list[Path] = []
-    if features != "light" and (forecast := estimate(jobs, LONG_SECONDS)):
+    if not made.parallel and (forecast := estimate(jobs, LONG_SECONDS)):
         console.complain(f"davel: {forecast}")
     with console.progress_bar() as bar:
         task = bar.add_task("extract", total=len(jobs), note="")

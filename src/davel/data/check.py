@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from davel.data.annotations import AnnotatedVideo, Problem, inspect_annotations
 from davel.data.inspection import TOLERATED, Reader
 from davel.data.simulate import simulation_of
-from davel.data.unav100 import Kind
 from davel.features.spec import FeatureSpec
 from davel.models.targets import REGRESSION_RANGES, Ranges, reached
 
@@ -49,7 +48,7 @@ class GridFit:
 
 @dataclass(frozen=True)
 class Report:
-    features: Kind
+    features: str
     origin: str | None
     """That the features are simulated, if they are."""
     subsets: dict[str, int]
@@ -70,7 +69,7 @@ class Report:
 def check(
     annotations: Path,
     folder: Path,
-    kind: Kind,
+    kind: str,
     *,
     workers: int = 4,
     progress: Callable[[int, int], None] | None = None,

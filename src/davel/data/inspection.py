@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from davel.data.annotations import AnnotatedVideo, Problem
 from davel.data.simulate import Simulation
-from davel.data.unav100 import LAYOUTS, BrokenFeatures, Kind, load_stream, open_stream
-from davel.features.family import Layout
+from davel.data.unav100 import BrokenFeatures, load_stream, open_stream
+from davel.features.family import Family, family
 from davel.features.spec import FeatureSpec
 
 TOLERATED = 3
@@ -33,18 +34,18 @@ class Reader:
     """Looks at the features of one video after the other."""
 
     folder: Path
-    kind: Kind
+    kind: str
     simulation: Simulation | None = None
     whole: bool = True
     """Every value, not only the headers of the files."""
 
-    @property
-    def layout(self) -> Layout:
-        return LAYOUTS[self.kind]
+    @cached_property
+    def family(self) -> Family:
+        return family(self.kind)
 
     @property
     def spec(self) -> FeatureSpec:
-        return self.layout.spec
+        return self.family.spec
 
     def inspect(self, video: AnnotatedVideo) -> tuple[AnnotatedVideo, list[Problem], dict[str, int]]:
         """The video, what is wrong with its features, and the steps of each stream that can be read."""
@@ -56,9 +57,9 @@ class Reader:
                 problems.append(Problem(video.id, "nan", "is drawn with values that are not finite"))
             return video, problems, {"visual": len(visual), "audio": len(audio)}
         load = load_stream if self.whole else open_stream
-        for stream in self.layout.streams:
+        for stream in self.family.streams:
             try:
-                lengths[stream] = len(load(self.folder, self.layout, video.id, stream))
+                lengths[stream] = len(load(self.folder, self.family, video.id, stream))
             except BrokenFeatures as error:
                 problems.append(Problem(video.id, error.kind, str(error)))
         if not problems:

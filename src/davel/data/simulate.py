@@ -27,9 +27,9 @@ from davel.core.errors import ConfigError, printable
 from davel.core.events import EventList
 from davel.core.files import replacing
 from davel.data.annotations import AnnotatedVideo, Annotations, read_annotations, write_annotations
-from davel.data.unav100 import ANNOTATIONS, FEATURES, LAYOUTS, Kind
-from davel.features.family import Layout
-from davel.features.spec import FeatureSpec
+from davel.data.unav100 import ANNOTATIONS, FEATURES
+from davel.features.family import Family, family
+from davel.features.spec import MODALITIES, FeatureSpec
 
 Array = NDArray[np.float32]
 MARKER = "simulated.json"
@@ -41,7 +41,7 @@ SCHEMA = "davel.simulated/1"
 class Simulation:
     """How features are drawn; the same settings, video and annotations give the same features."""
 
-    features: Kind = "i3d-vggish"
+    features: str = "i3d-vggish"
     """Which features to imitate in size and timing."""
     num_classes: int
     seed: int = 0
@@ -78,9 +78,9 @@ class Simulation:
         with replacing(folder / MARKER) as temporary:
             temporary.write_text(json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2) + "\n", encoding="utf-8")
 
-    @property
-    def layout(self) -> Layout:
-        return LAYOUTS[self.features]
+    @cached_property
+    def family(self) -> Family:
+        return family(self.features)
 
     @property
     def origin(self) -> str:
@@ -91,7 +91,7 @@ class Simulation:
     def signatures(self) -> dict[str, Array]:
         """Per modality (C, D), each row of length 1."""
         result = {}
-        for m, (modality, D) in enumerate(self.layout.dims.items()):
+        for m, (modality, D) in enumerate(self.family.dims.items()):
             rng = np.random.default_rng([self.seed, m])
             group = rng.permutation(self.num_classes) // self.neighbours
             shared, own = _directions(rng, group.max() + 1, D), _directions(rng, self.num_classes, D)
@@ -102,14 +102,14 @@ class Simulation:
     def draw(self, video: AnnotatedVideo) -> tuple[Array, Array]:
         """A video's features: visual (T, Dv), audio (T, Da)"""
         rng = np.random.default_rng([self.seed, 2, zlib.crc32(video.id.encode())])
-        spec = self.layout.spec
+        spec = self.family.spec
         timing = spec.timing
         T = timing.num_steps(video.duration)
         decoys = self._decoys(video, rng)
         result = []
-        for m, modality in enumerate(("visual", "audio")):
+        for m, modality in enumerate(MODALITIES):
             signatures = self.signatures[modality]
-            x = _noise(rng, T, signatures.shape[1], timing.window // timing.stride)
+            x = _noise(rng, T, signatures.shape[1], max(timing.window // timing.stride, 1))
             x += rng.standard_normal(signatures.shape[1], dtype=np.float32)  # what the whole video looks or sounds like
             shown = [video.events, *([decoys[m]] if decoys[m] else [])]
             for events in shown:
@@ -183,7 +183,7 @@ def draw_annotations(num_videos: int, num_classes: int, seed: int = 0) -> Annota
     return Annotations(labels, videos)
 
 
-def simulation_of(folder: Path, kind: Kind) -> Simulation | None:
+def simulation_of(folder: Path, kind: str) -> Simulation | None:
     """How the features in a folder are simulated, if they are. ConfigError if there is none, or it has another kind."""
     if not folder.is_dir():
         raise ConfigError(f"{printable(folder)}: there is no such folder")
@@ -193,18 +193,18 @@ def simulation_of(folder: Path, kind: Kind) -> Simulation | None:
     return simulation
 
 
-def bytes_of(annotations: Annotations, features: Kind) -> int:
+def bytes_of(annotations: Annotations, features: str) -> int:
     """How much room the simulated features of these videos take on disk."""
-    layout = LAYOUTS[features]
-    steps = sum(layout.spec.timing.num_steps(video.duration) for video in annotations.videos.values())
-    return steps * sum(layout.streams.values()) * np.dtype(np.float32).itemsize
+    made = family(features)
+    steps = sum(made.spec.timing.num_steps(video.duration) for video in annotations.videos.values())
+    return steps * sum(made.dims.values()) * np.dtype(np.float32).itemsize
 
 
 def simulate(
     output: Path,
     annotations: Annotations,
     *,
-    features: Kind = "i3d-vggish",
+    features: str = "i3d-vggish",
     seed: int = 0,
     lazy: bool = False,
     workers: int = 2,
@@ -239,8 +239,9 @@ def simulate(
 
 
 def _write(simulation: Simulation, folder: Path, video: AnnotatedVideo) -> None:
-    layout = simulation.layout
-    for array, streams in zip(simulation.draw(video), (layout.visual, layout.audio), strict=True):
+    made = simulation.family
+    for array, modality in zip(simulation.draw(video), MODALITIES, strict=True):
+        streams = made.of(modality)
         ends = np.cumsum(list(streams.values()))
         for stream, part in zip(streams, np.split(array, ends[:-1], axis=1), strict=True):
-            np.save(layout.path(folder, video.id, stream), part)
+            np.save(made.path(folder, video.id, stream), part)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,9 @@ from davel.data.annotations import AnnotatedVideo, Annotations, Problem, read_an
 from davel.data.dataset import Dataset
 from davel.data.inspection import Reader
 from davel.data.simulate import MARKER, Simulation, simulation_of
-from davel.data.unav100 import ANNOTATIONS, FEATURES, LAYOUTS, Kind, find_kind, join, load_stream
+from davel.data.unav100 import ANNOTATIONS, FEATURES, find_kind, load_stream
 from davel.features import store
+from davel.features.family import family, names
 from davel.features.folder import spec_of_all
 from davel.features.reading import spec_of
 from davel.features.spec import FeatureSpec
@@ -41,7 +42,7 @@ class DataConfig:
     """Where these are kept; by default `features` beside the videos' folder."""
     features: Path | None = None
     """Instead of videos, a folder of features that were extracted before."""
-    kind: Literal["davel", "i3d-vggish", "one-peace"] = "davel"
+    kind: str = "davel"
     """How these are stored: in davel's files, or as UnAV-100's `.npy`."""
     skip_broken: bool = False
     """Leave out videos whose features are missing or broken, instead of refusing to train."""
@@ -65,11 +66,13 @@ class DataConfig:
             raise ValueError("`cache` is for features that are made of `videos`: leave it out")
         if self.features is None and self.kind != "davel":
             raise ValueError("`kind` is for `features`: leave it out")
+        if self.kind != "davel" and self.kind not in names():
+            raise ValueError(f"no features {self.kind!r}: choose from {', '.join(names())}")
         if any(n is not None and n < 1 for n in (self.classes, self.limit)) or self.workers < 1:
             raise ValueError("classes, limit and workers must be at least 1")
 
     @classmethod
-    def unav100(cls, folder: Path, kind: Kind | None = None, **more: Any) -> DataConfig:
+    def unav100(cls, folder: Path, kind: str | None = None, **more: Any) -> DataConfig:
         """A data set in UnAV-100's layout; the kind of its features is found where it is not given."""
         features = folder / FEATURES
         if kind is None:
@@ -133,7 +136,7 @@ def open_features(videos: Mapping[str, AnnotatedVideo], folder: Path, *, skip_br
 def open_unav100(
     videos: Mapping[str, AnnotatedVideo],
     folder: Path,
-    kind: Kind,
+    kind: str,
     annotations: Path,
     *,
     skip_broken: bool = False,
@@ -144,7 +147,7 @@ def open_unav100(
     `annotations` are what simulated features are drawn for. ConfigError if the folder holds another kind, or if files
     are missing or broken, as far as their headers tell, and are not to be skipped.
     """
-    layout = LAYOUTS[kind]
+    made = family(kind)
     simulation = simulation_of(folder, kind)
     drawn = read_annotations(annotations).videos if simulation and simulation.lazy else None
     problems: list[Problem] = []
@@ -157,9 +160,9 @@ def open_unav100(
     def read(key: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if simulation and drawn:
             return simulation.draw(drawn[key])
-        return join({stream: load_stream(folder, layout, key, stream) for stream in layout.streams}, layout)
+        return made.join({stream: load_stream(folder, made, key, stream) for stream in made.streams})
 
-    spec = layout.spec if simulation else spec_of_all(folder, usable, layout.spec)
+    spec = made.spec if simulation else spec_of_all(folder, usable, made.spec)
     return Dataset(usable, read, spec, simulation.origin if simulation else None, _ids(problems))
 
 

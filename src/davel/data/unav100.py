@@ -5,7 +5,6 @@ Shapes: T steps, D channels. The streams of a video may differ in length; what o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -13,29 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from davel.core.errors import ConfigError, printable
-from davel.features.family import I3D_VGGISH_LAYOUT, ONE_PEACE_LAYOUT, Layout
+from davel.features.family import Family, families
 
 Array = NDArray[np.float32]
-Kind = Literal["i3d-vggish", "one-peace"]
 ANNOTATIONS = Path("annotations", "unav100_annotations.json")
 FEATURES = Path("av_features")
 """Where a data set in UnAV-100's layout keeps them."""
 
 
-LAYOUTS: dict[Kind, Layout] = {"i3d-vggish": I3D_VGGISH_LAYOUT, "one-peace": ONE_PEACE_LAYOUT}
-
-
-def find_kind(folder: Path) -> Kind:
-    """The kind of features in a folder; ConfigError if there is none, or more than one."""
+def find_kind(folder: Path) -> str:
+    """The family of the features in a folder; ConfigError if there is none, or more than one."""
     if not folder.is_dir():
         raise ConfigError(f"{printable(folder)}: there is no such folder")
+    known = families()
     endings = {path.name.rpartition("_")[2] for path in folder.glob("*.npy")}
-    found: list[Kind] = [
-        kind for kind, layout in LAYOUTS.items() if endings & {f"{s.rpartition('_')[2]}.npy" for s in layout.streams}
-    ]
+    found = [name for name, made in known.items() if endings & {f"{s.rpartition('_')[2]}.npy" for s in made.streams}]
     if len(found) != 1:
-        what = " and ".join(found) if found else "no .npy files of UnAV-100's names"
-        raise ConfigError(f"{printable(folder)}: holds {what}: choose one of {', '.join(LAYOUTS)}")
+        what = " and ".join(found) if found else "no .npy files of a known family's names"
+        raise ConfigError(f"{printable(folder)}: holds {what}: choose one of {', '.join(known)}")
     return found[0]
 
 
@@ -47,10 +41,10 @@ class BrokenFeatures(ConfigError):
         self.kind = kind
 
 
-def open_stream(folder: Path, layout: Layout, key: str, stream: str) -> NDArray[np.floating]:
+def open_stream(folder: Path, made: Family, key: str, stream: str) -> NDArray[np.floating]:
     """One file's numbers (T, D), on disk until they are used. BrokenFeatures as far as the file's header tells."""
-    path = layout.path(folder, key, stream)
-    name, channels = printable(path.name), layout.streams[stream]
+    path = made.path(folder, key, stream)
+    name, channels = printable(path.name), made.streams[stream].channels
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
@@ -68,19 +62,10 @@ def open_stream(folder: Path, layout: Layout, key: str, stream: str) -> NDArray[
     return array
 
 
-def load_stream(folder: Path, layout: Layout, key: str, stream: str) -> Array:
+def load_stream(folder: Path, made: Family, key: str, stream: str) -> Array:
     """One file: (T, D). BrokenFeatures if it is missing, unreadable, of another shape or type, empty, or not finite."""
-    array = np.array(open_stream(folder, layout, key, stream), dtype=np.float32)
+    array = np.array(open_stream(folder, made, key, stream), dtype=np.float32)
     if not np.isfinite(array).all():
-        name = printable(layout.path(folder, key, stream).name)
+        name = printable(made.path(folder, key, stream).name)
         raise BrokenFeatures("nan", f"{name}: {int((~np.isfinite(array)).sum())} values are NaN or infinite")
     return array
-
-
-def join(streams: Mapping[str, Array], layout: Layout) -> tuple[Array, Array]:
-    """The streams of a video, cut to the shortest: visual (T, Dv), audio (T, Da)"""
-    T = min(len(array) for array in streams.values())
-    visual, audio = (
-        np.concatenate([streams[stream][:T] for stream in part], axis=1) for part in (layout.visual, layout.audio)
-    )
-    return visual, audio

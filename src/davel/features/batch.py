@@ -19,7 +19,7 @@ from davel.core.errors import ConfigError, DavelError, MediaError, printable
 from davel.core.progress import in_words
 from davel.features import folder as files
 from davel.features import store
-from davel.features.reading import Reading, Settings, extractor
+from davel.features.reading import PROCESS, Reading, Settings
 from davel.media import probe
 
 MANIFEST = "manifest.jsonl"
@@ -203,11 +203,11 @@ def estimate(jobs: Iterable[Job], least_seconds: float = 0) -> Estimate | None:
     if media < least_seconds:
         return None
     for job in jobs:
-        reading, first = Reading(extractor(job.settings), job.path), None
+        reading, first = Reading(PROCESS.get(job.settings), job.path), None
         try:
             with closing(reading.rows()) as rows:
                 for stream, _ in rows:
-                    if stream not in job.settings.layout.visual:
+                    if stream != next(iter(job.settings.family.streams)):
                         continue
                     now = reading.seconds, time.monotonic()
                     if first and now[0] > first[0]:

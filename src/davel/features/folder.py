@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from davel.core.errors import ConfigError, MediaError, printable
 from davel.core.files import read_json, replacing
 from davel.features import store
-from davel.features import weights as pretrained
-from davel.features.reading import Features, Reading, Settings, extractor
+from davel.features.family import family, read_spec
+from davel.features.reading import PROCESS, Extractors, Features, Reading, Settings
 from davel.features.spec import FeatureSpec
+from davel.features.weights import sha256
 from davel.media import Coverage
 
 
@@ -67,9 +68,9 @@ def sidecar(folder: Path, key: str) -> Path:
     return folder / f"{key}.features.json"
 
 
-def made_with(settings: Settings) -> dict[str, Any]:
-    """What else the numbers depend on, besides the protocol: precision and weights."""
-    return {"precision": settings.precision, "weights": {} if settings.spec.name == "light" else pretrained.digests()}
+def made_with(settings: Settings, extractors: Extractors) -> dict[str, Any]:
+    """What else the numbers depend on, besides the protocol: precision and the family's weights."""
+    return {"precision": settings.precision, "weights": extractors.digests.of(settings.family)}
 
 
 def write(
@@ -78,22 +79,23 @@ def write(
     key: str,
     settings: Settings,
     progress: Callable[[float], None] | None = None,
+    extractors: Extractors = PROCESS,
 ) -> Written:
     """Extract a media file's features into `folder`: all of its files, or none.
 
     MediaError if the file cannot be read as a whole, lacks a track, or is shorter than one step; OSError if nothing
     can be written.
     """
-    make, source = extractor(settings), store.fingerprint(path)
-    digest = pretrained.sha256(path)
+    make, source = extractors.get(settings), store.fingerprint(path)
+    digest = sha256(path)
     described = sidecar(folder, key)
-    for kept in (described, *(make.layout.path(folder, key, name) for name in make.layout.streams)):
+    for kept in (described, *(make.family.path(folder, key, name) for name in make.family.streams)):
         for leftover in folder.glob(f".{glob.escape(kept.name)}.*.tmp"):  # of a run that was killed
             leftover.unlink(missing_ok=True)
     with ExitStack() as files:
         arrays = {
-            name: files.enter_context(_npy_file(make.layout.path(folder, key, name), channels))
-            for name, channels in make.layout.streams.items()
+            name: files.enter_context(_npy_file(make.family.path(folder, key, name), stream.channels))
+            for name, stream in make.family.streams.items()
         }
         reading = Reading(make, path)
         for name, steps in reading.rows():
@@ -104,7 +106,7 @@ def write(
         facts = store.describe(make.spec, info, coverage, reading.lengths, source) | {
             "num_steps": T,
             "sha256": digest,
-            "made_with": made_with(settings),
+            "made_with": made_with(settings, extractors),
         }
         for array in arrays.values():
             array.close(T)
@@ -145,7 +147,7 @@ def spec_of_all(folder: Path, keys: Iterable[str], published: FeatureSpec) -> Fe
         by_origin.setdefault(described, key)
         if not described:
             continue
-        spec = FeatureSpec.from_dict(read_sidecar(folder, key)["spec"])
+        spec = read_spec(read_sidecar(folder, key)["spec"])
         first = first or (spec, key)
         first[0].require(spec, printable(first[1]), printable(key))
     if len(by_origin) == 2:
@@ -156,18 +158,20 @@ def spec_of_all(folder: Path, keys: Iterable[str], published: FeatureSpec) -> Fe
     return first[0] if first else published
 
 
-def is_finished(path: Path, folder: Path, key: str, settings: Settings) -> bool:
+def is_finished(path: Path, folder: Path, key: str, settings: Settings, extractors: Extractors = PROCESS) -> bool:
     """Whether `folder` holds what `write` would make; a file that was only copied or touched is still the same."""
     try:
         facts = read_sidecar(folder, key)
-        if facts["spec"] != settings.spec.to_dict() or facts["made_with"] != made_with(settings):
+        now, then = made_with(settings, extractors), facts["made_with"]
+        weights = {name: then["weights"].get(name) for name in now["weights"]}
+        if read_spec(facts["spec"]) != settings.spec or (then["precision"], weights) != (*now.values(),):
             return False
-        if not all(settings.layout.path(folder, key, name).is_file() for name in settings.layout.streams):
+        if not all(settings.family.path(folder, key, name).is_file() for name in settings.family.streams):
             return False
         source = store.fingerprint(path)
         if source == facts["source"]:
             return True
-        return bool(source[0] == facts["source"][0] and pretrained.sha256(path) == facts["sha256"])
+        return bool(source[0] == facts["source"][0] and sha256(path) == facts["sha256"])
     except (ConfigError, MediaError, OSError, KeyError):
         return False
 
@@ -190,11 +194,8 @@ def load(folder: Path, key: str) -> Features:
     facts = read_sidecar(folder, key)
     try:
         known = store.understand(facts)
-        layout = Settings(known["spec"]).layout
-        visual, audio = (
-            np.concatenate([np.load(layout.path(folder, key, name)) for name in names], axis=1)
-            for names in (layout.visual, layout.audio)
-        )
+        made = family(known["spec"].name)
+        visual, audio = made.join({name: np.load(made.path(folder, key, name)) for name in made.streams})
         return Features(visual=visual, audio=audio, **known)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(

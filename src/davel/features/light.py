@@ -8,9 +8,12 @@ Shapes: F frames, N samples, S slots, K visual and M audio steps, P pixels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from davel.features.family import STEPS_AT_ONCE, Family, Frames, Precision, Rows, Stream
 from davel.features.spec import FeatureSpec
 
 Floats = NDArray[np.floating]
@@ -216,3 +219,40 @@ def _mel_matrix() -> Floats:
 
 _MELS = _mel_matrix()
 _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW_SAMPLES) / WINDOW_SAMPLES)).astype(np.float32)
+
+
+class Collected:
+    """Hands on many steps at a time: each alone costs more than it is."""
+
+    def __init__(self, name: str, slots: LightVisual | LightAudio) -> None:
+        self.name, self.slots = name, slots
+
+    def push(self, item: Any) -> Rows:
+        self.slots.push(item)
+        if len(self.slots) > STEPS_AT_ONCE:
+            yield from self.finish()
+
+    def finish(self) -> Rows:
+        yield self.name, self.slots.take().astype(np.float32, copy=False)
+
+
+class LightMaker:
+    def visual(self) -> Collected:
+        return Collected("light-visual", LightVisual())
+
+    def audio(self) -> Collected:
+        return Collected("light-audio", LightAudio())
+
+
+def open_light(options: object, device: str, precision: Precision, compile: bool) -> LightMaker:
+    """No networks, so that device and precision change nothing."""
+    return LightMaker()
+
+
+FAMILY = Family(
+    spec=SPEC,
+    streams={"light-visual": Stream("visual", SPEC.visual_dim), "light-audio": Stream("audio", SPEC.audio_dim)},
+    frames=Frames(size=FRAME_SIZE, lookahead=1),
+    parallel=True,
+    open=open_light,
+)

@@ -6,33 +6,22 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from davel.compute.device import choose_device
 from davel.core.errors import ConfigError, MediaError, printable
-from davel.features import light
-from davel.features import weights as pretrained
-from davel.features.family import I3D_VGGISH_LAYOUT, LIGHT_LAYOUT, Layout
-from davel.features.i3d_vggish import Networks, Rows, Sound, TwoStream
+from davel.features.family import Family, Maker, Precision, RowMaker, Rows, family
 from davel.features.spec import FeatureSpec
+from davel.features.weights import Digests, stamps
 from davel.media import Coverage, MediaInfo, Picture, open_media
 from davel.media.recording import Live
 
 T = TypeVar("T")
-EXTRACTORS: dict[str, Layout] = {"light": LIGHT_LAYOUT, "i3d-vggish": I3D_VGGISH_LAYOUT}
-"""What can be made of a file, and how it lies on disk."""
-MAX_ASPECT = 8
-"""The longer side of a picture over the shorter: flow compares every point with every other."""
 PICTURES_AHEAD = 16
-STEPS_AT_ONCE = 16
-"""Every stream gives its steps when so many are complete, or before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,18 +49,8 @@ class Features:
 
 
 def spec_of(name: str) -> FeatureSpec:
-    """The specification of an extractor without any options. ConfigError if there is no such extractor."""
-    if name not in EXTRACTORS:
-        raise ConfigError(f"unknown features {name!r}: choose from {', '.join(EXTRACTORS)}")
-    return EXTRACTORS[name].spec
-
-
-class Stream(Protocol):
-    """What makes steps of frames, or of samples."""
-
-    def push(self, item: Any) -> Rows: ...
-
-    def finish(self) -> Rows: ...
+    """The specification of a family without any options. ConfigError if there is no such family."""
+    return family(name).spec
 
 
 @dataclass(frozen=True)
@@ -79,57 +58,89 @@ class Settings:
     """How features are made: the protocol, and what does not change it."""
 
     spec: FeatureSpec
+    """Options that it lacks get their defaults. ConfigError unless the family, as it is installed, makes just this."""
     device: str = "auto"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
     """Other than float32, features differ in their third digit."""
     compile: bool = False
     """With `torch.compile`; takes minutes at the start."""
-
-    @classmethod
-    def named(cls, name: str, **options: Any) -> Settings:
-        """By an extractor's name, with options: of the protocol (`colours`, `resampler`, `flow_updates`), or ours.
-
-        ConfigError if there is no such extractor, or it has no such option.
-        """
-        try:
-            ours = {key: options.pop(key) for key in ("device", "precision", "compile") if key in options}
-            return cls(replace(spec_of(name), **options), **ours)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"features {name!r}: {error}") from error
-
-    @property
-    def layout(self) -> Layout:
-        spec_of(self.spec.name)
-        return EXTRACTORS[self.spec.name]
+    family: Family = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        known = replace(spec_of(self.spec.name), colours=self.spec.colours, resampler=self.spec.resampler)
-        if known.flow_updates is not None:
-            known = replace(known, flow_updates=self.spec.flow_updates or known.flow_updates)
-        known.require(self.spec, "this davel", "what is asked for")
+        if self.precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise ConfigError(f"features {self.spec.name!r}: precision is {self.precision!r}: choose from {known}")
+        made = family(self.spec.name)
+        made.require(self.spec)
+        object.__setattr__(self, "family", made)
+        object.__setattr__(self, "spec", made.completed(self.spec))
+
+    def __reduce__(self) -> tuple[type[Settings], tuple[Any, ...]]:
+        """Another process has the family of its own installation."""
+        return Settings, (self.spec, self.device, self.precision, self.compile)
+
+    @classmethod
+    def named(
+        cls, name: str, *, device: str = "auto", precision: Precision = "float32", compile: bool = False, **options: Any
+    ) -> Settings:
+        """By a family's name, with options of the protocol: `colours`, `resampler`, and the family's own.
+
+        ConfigError if there is no such family, or it has no such option.
+        """
+        return cls(family(name).specified(options), device, precision, compile)
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """Makes features of files; costly to set up, so one process has one of a kind (`extractor`)."""
+    """Makes features of files; costly to set up, so one is kept (`Extractors`)."""
 
     settings: Settings
-    networks: Networks | None = None
+    maker: Maker
 
     @property
     def spec(self) -> FeatureSpec:
         return self.settings.spec
 
     @property
-    def layout(self) -> Layout:
-        return self.settings.layout
+    def family(self) -> Family:
+        return self.settings.family
 
-    def streams(self) -> tuple[Stream, Stream]:
-        """Fresh ones for a file: of pictures, and of sound."""
-        if self.networks is None:
-            return _Light("light-visual", light.LightVisual()), _Light("light-audio", light.LightAudio())
-        assert self.spec.flow_updates is not None
-        return TwoStream(self.networks, self.spec.flow_updates), Sound(self.networks)
+
+class Extractors:
+    """What makes features, opened once: the one that was used last stays, as long as its weights are what they were."""
+
+    def __init__(self) -> None:
+        self.digests = Digests()
+        """Of weights."""
+        self._last: tuple[Settings, tuple[tuple[str, int], ...], Extractor] | None = None
+        self._lock = threading.Lock()
+
+    def get(self, settings: Settings) -> Extractor:
+        """One that is ready to run.
+
+        MissingError if its weights are not there, ConfigError if the device is not, or if davel only reads such
+        features.
+        """
+        made = settings.family
+        if made.open is None:
+            raise ConfigError(f"features {made.name!r} are read from published files, davel does not make them")
+        with self._lock:
+            now = stamps(made)
+            if self._last is None or self._last[:2] != (settings, now):
+                self._last = None  # two sets of networks may be more than there is room for
+                options = made.Options(**settings.spec.options)
+                maker = made.open(options, settings.device, settings.precision, settings.compile)
+                self._last = (settings, now, Extractor(settings, maker))
+            return self._last[2]
+
+    def close(self) -> None:
+        """Let go of networks."""
+        with self._lock:
+            self._last = None
+
+
+PROCESS = Extractors()
+"""What is used where none is given: one per process, as a worker has no other way to keep networks between files."""
 
 
 class Reading:
@@ -150,7 +161,7 @@ class Reading:
         self.seconds = 0.0
         """Of media that have been read."""
         self._facts: tuple[MediaInfo, Coverage] | None = None
-        self.lengths = dict.fromkeys(extractor.layout.streams, 0)
+        self.lengths = dict.fromkeys(extractor.family.streams, 0)
         """The steps of each stream so far."""
 
     @property
@@ -162,41 +173,49 @@ class Reading:
 
     def rows(self) -> Generator[tuple[str, NDArray[np.float32]]]:
         """A stream's name and its next steps (n, D). MediaError if the file cannot be read as a whole."""
-        make, spec = self.extractor, self.extractor.spec
+        made, spec, frames = self.extractor.family, self.extractor.spec, self.extractor.family.frames
+        fps, per_step, wanted = spec.picture_grid()
+        modalities = {stream.modality for stream in made.streams.values()}
         with open_media(self.path) if self.idle_seconds is None else Live(self.path, self.idle_seconds) as source:
-            video = source.info.video
-            if make.networks and video and max(video.width, video.height) > MAX_ASPECT * min(video.width, video.height):
+            video, most = source.info.video, frames.largest_aspect
+            if most and video and max(video.width, video.height) > most * min(video.width, video.height):
                 raise MediaError(
                     f"{printable(self.path)}: its pictures of {video.width}x{video.height} pixels are too long and "
-                    f"narrow: cut them to {MAX_ASPECT}:1"
+                    f"narrow: cut them to {most:g}:1"
                 )
             items = source.read(
-                fps=spec.fps,
-                sample_rate=spec.sample_rate,
-                size=None if make.networks else light.FRAME_SIZE,
+                fps=fps if "visual" in modalities else None,
+                sample_rate=spec.sample_rate if "audio" in modalities else None,
+                size=frames.size,
                 colours=spec.colours,
                 resampler=spec.resampler,
                 start=self.start,
                 end=self.end,
             )
-            visual, audio = make.streams()
-            with closing(ahead(items, PICTURES_AHEAD, source.stop) if make.networks else items) as items:
+            makers = {modality: getattr(self.extractor.maker, modality)() for modality in sorted(modalities)}
+            if "audio" in makers and spec.audio_per_step > 1:
+                makers["audio"] = Reduced(makers["audio"], spec)
+            first = round(self.start * fps)
+            with closing(ahead(items, PICTURES_AHEAD, source.stop) if frames.ahead else items) as items:
                 for item in items:
                     self.begin = source.begin
-                    if isinstance(item, Picture):
-                        self.seconds = item.index / spec.fps
-                        yield from self._counted(visual.push(item.rgb))
-                    else:
-                        yield from self._counted(audio.push(item.samples))
-            for stream in (visual, audio):
-                yield from self._counted(stream.finish())
+                    if not isinstance(item, Picture):
+                        if "visual" not in makers:
+                            self.seconds = (item.first + len(item.samples)) / spec.sample_rate
+                        yield from self._counted(makers["audio"].push(item.samples))
+                        continue
+                    self.seconds = item.index / fps
+                    if is_wanted(item.index - first, per_step, wanted):
+                        yield from self._counted(makers["visual"].push(item.rgb))
+            for modality in sorted(makers, reverse=True):
+                yield from self._counted(makers[modality].finish())
             self._facts = source.info, source.coverage
 
     def num_steps(self) -> int:
         """The steps that all streams have, when all were made. MediaError if there is none."""
         T, spec, (_, coverage) = min(self.lengths.values()), self.extractor.spec, self.facts
         if T == 0:
-            least = (spec.window + 1) / spec.fps
+            least = (spec.window + self.extractor.family.frames.lookahead) / spec.fps
             tracks = ", ".join(
                 f"{name} ends at {span[1]:.2f} s"
                 for name, span in (("video", coverage.video), ("audio", coverage.audio))
@@ -214,60 +233,52 @@ class Reading:
     def steps(self) -> Generator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """The next steps of both modalities, (n, visual_dim) and (n, audio_dim); what only the longer track has is left
         out. MediaError if there is not even one step."""
-        layout = self.extractor.layout
-        waiting = {name: np.zeros((0, dim), np.float32) for name, dim in layout.streams.items()}
+        made = self.extractor.family
+        waiting = {name: np.zeros((0, stream.channels), np.float32) for name, stream in made.streams.items()}
         for name, steps in self.rows():
             waiting[name] = np.concatenate([waiting[name], steps])
             n = min(map(len, waiting.values()))
             if n:
-                visual, audio = (
-                    np.concatenate([waiting[stream][:n] for stream in streams], axis=1)
-                    for streams in (layout.visual, layout.audio)
-                )
+                yield made.join(waiting)
                 waiting = {stream: rest[n:] for stream, rest in waiting.items()}
-                yield visual, audio
         self.num_steps()
 
 
-class _Light:
-    """The light features come many steps at a time."""
+def is_wanted(index: int, per_step: int, wanted: tuple[int, ...]) -> bool:
+    """Whether some step sees the picture `index` of the grid: step i those at i * per_step + each of `wanted`."""
+    return any(index >= offset and (index - offset) % per_step == 0 for offset in wanted)
 
-    def __init__(self, name: str, stream: light.LightVisual | light.LightAudio) -> None:
-        self.name, self.stream = name, stream
+
+class Reduced:
+    """Rows of finer steps in, one row for all that begin within a step out; what is not complete is left out."""
+
+    def __init__(self, maker: RowMaker, spec: FeatureSpec) -> None:
+        self.maker, self.count = maker, spec.audio_per_step
+        self.reduction = spec.audio_reduction
+        self.waiting: dict[str, NDArray[np.float32]] = {}
 
     def push(self, item: Any) -> Rows:
-        self.stream.push(item)
-        if len(self.stream) > STEPS_AT_ONCE:
-            yield from self.finish()
+        yield from self._whole(self.maker.push(item))
 
     def finish(self) -> Rows:
-        yield self.name, self.stream.take().astype(np.float32, copy=False)
+        yield from self._whole(self.maker.finish())
+
+    def _whole(self, rows: Rows) -> Rows:
+        for name, finer in rows:
+            waiting = np.concatenate([self.waiting[name], finer]) if name in self.waiting else finer
+            K = len(waiting) // self.count
+            self.waiting[name] = waiting[K * self.count :]
+            if K:
+                steps = waiting[: K * self.count].reshape(K, self.count, -1)
+                yield name, steps.max(1) if self.reduction == "max" else steps.mean(1)
 
 
-def extractor(settings: Settings) -> Extractor:
-    """One that is ready to run. MissingError if its weights are not there, ConfigError if the device is not."""
-    if settings.spec.name == "light":
-        return Extractor(settings)
-    return _with_networks(settings, pretrained.stamps())
-
-
-@lru_cache(maxsize=1)
-def _with_networks(settings: Settings, stamps: tuple[tuple[str, int], ...]) -> Extractor:
-    """Made once in a process, as long as the weights stay what they are (`stamps`)."""
-    rgb, flow, raft, sound = (pretrained.load(name) for name in ("i3d-rgb", "i3d-flow", "raft", "vggish"))
-    networks = Networks.of(rgb, flow, raft, sound, choose_device(settings.device), getattr(torch, settings.precision))
-    if settings.compile:
-        for network in (rgb, flow, sound, raft.fnet, raft.cnet, raft.update_block):
-            network.compile()
-    return Extractor(settings, networks)
-
-
-def extract(path: Path, settings: Settings | str = "light") -> Features:
+def extract(path: Path, settings: Settings | str = "light", *, extractors: Extractors | None = None) -> Features:
     """The features of a media file, by their name or as told; what only the longer track has is left out.
 
     MediaError if the file cannot be read as a whole, lacks a track, or is shorter than one step.
     """
-    reading = read(path, settings)
+    reading = read(path, settings, extractors=extractors)
     spec = reading.extractor.spec
     parts = [(np.zeros((0, spec.visual_dim), np.float32), np.zeros((0, spec.audio_dim), np.float32)), *reading.steps()]
     visual, audio = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -282,13 +293,14 @@ def read(
     end: float | None = None,
     *,
     idle_seconds: float | None = None,
+    extractors: Extractors | None = None,
 ) -> Reading:
     """A file, or what of it lies from `start` to `end` seconds; features are made as one iterates over its steps.
 
     With `idle_seconds` it is a recording that goes on (`davel.media.recording`), until nothing has come for so long.
     """
-    made = extractor(Settings.named(settings) if isinstance(settings, str) else settings)
-    return Reading(made, path, start, end, idle_seconds)
+    made = Settings.named(settings) if isinstance(settings, str) else settings
+    return Reading((extractors or PROCESS).get(made), path, start, end, idle_seconds)
 
 
 def ahead(items: Iterable[T], depth: int, stop: Callable[[], None] = lambda: None) -> Generator[T]:

@@ -5,12 +5,33 @@ One step of the feature sequence is `stride / fps` seconds; step i covers [i * s
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+import warnings
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from fractions import Fraction
+from importlib import import_module
+from math import gcd
+from typing import TYPE_CHECKING, Any, Literal
 
 from davel.core.errors import ConfigError
 from davel.core.timeline import Timing
 from davel.media.sampling import COLOURS, RESAMPLERS
+
+REDUCTIONS = ("mean", "max")
+MODALITIES = ("visual", "audio")
+FINEST_SECONDS = Fraction(1, 1000)
+"""What times of pictures are rounded to."""
+BESIDE = "flow_updates"
+"""An option that davel 0.1 wrote beside the fields instead of under `options`; it stays there, so that both read it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsUsed:
+    """A file of weights that a protocol depends on."""
+
+    name: str
+    sha256: str | None = None
+    licence: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +39,7 @@ class FeatureSpec:
     """The extraction protocol of a pair of feature sequences: visual (T, visual_dim) and audio (T, audio_dim)."""
 
     name: str
-    """The extractor, e.g. `light`."""
+    """The family, e.g. `light`."""
     version: int
     """Raised whenever the same input would give other numbers."""
     fps: float
@@ -31,26 +52,49 @@ class FeatureSpec:
     """Mono samples per second."""
     audio_window_seconds: float
     audio_stride_seconds: float
+    """As long as a visual step, or a whole part of it where `audio_reduction` says how several become one."""
     visual_dim: int
     audio_dim: int
     colours: Literal["declared", "bt601"] = "declared"
     """The matrix that made RGB of the video: the declared one, or BT.601 whatever is declared."""
     resampler: Literal["soxr", "resampy-0.2.2"] = "soxr"
     """What brought the sound to `sample_rate`."""
-    flow_updates: int | None = None
-    """Refinements of the optical flow, where there is one."""
+    picture_seconds: tuple[float, ...] = ()
+    """Where a step sees single pictures instead of all frames of its window: their times from its beginning."""
+    audio_reduction: Literal["mean", "max"] | None = None
+    """What makes one row of the finer audio steps that begin within one visual step."""
+    weights: tuple[WeightsUsed, ...] = ()
+    """Files of weights that belong to the protocol, where a family has a choice of them."""
+    visual_text_dim: int | None = None
+    """Channels of text embeddings beside the visual features, where the family has a text tower."""
+    audio_text_dim: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """The family's own."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("colours", COLOURS), ("resampler", RESAMPLERS)):
+        for name, allowed in (
+            ("colours", COLOURS),
+            ("resampler", RESAMPLERS),
+            ("audio_reduction", (None, *REDUCTIONS)),
+        ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose from {', '.join(allowed)}")
-        if self.flow_updates is not None and self.flow_updates < 1:
-            raise ValueError(f"flow_updates is {self.flow_updates}: expected at least 1")
-        if abs(self.audio_stride_seconds - self.stride / self.fps) > 1e-9:
+                known = ", ".join(str(value) for value in allowed if value)
+                raise ValueError(f"{name} is {getattr(self, name)!r}: choose from {known}")
+        if self.audio_reduction is None:
+            if abs(self.audio_stride_seconds - self.step_seconds) > 1e-9:
+                raise ValueError(
+                    f"one audio step ({self.audio_stride_seconds} s) must last as long as one visual step "
+                    f"({self.stride} frames at {self.fps} fps = {self.step_seconds} s), or state a reduction"
+                )
+        elif abs(self.audio_per_step * self.audio_stride_seconds - self.step_seconds) > 1e-9:
             raise ValueError(
-                f"one audio step ({self.audio_stride_seconds} s) must last as long as one visual step "
-                f"({self.stride} frames at {self.fps} fps = {self.stride / self.fps} s)"
+                f"audio steps of {self.audio_stride_seconds} s do not make up one visual step of {self.step_seconds} s"
             )
+        times = self.picture_seconds
+        if any(not 0 <= t <= self.window / self.fps for t in times) or list(times) != sorted(set(times)):
+            raise ValueError(f"picture_seconds are {list(times)}: expected rising times within a step's window")
+        if times and times[-1] - times[0] >= self.step_seconds:
+            raise ValueError(f"picture_seconds are {list(times)}: one step's must lie closer than the next step's")
 
     @property
     def timing(self) -> Timing:
@@ -60,52 +104,83 @@ class FeatureSpec:
     def step_seconds(self) -> float:
         return self.stride / self.fps
 
+    @property
+    def audio_per_step(self) -> int:
+        """Audio steps that begin within one visual step."""
+        return max(round(self.step_seconds / self.audio_stride_seconds), 1)
+
+    def dim(self, modality: str) -> int:
+        """Channels of a modality; 0 if there are no such features."""
+        return self.visual_dim if modality == "visual" else self.audio_dim
+
+    def picture_grid(self) -> tuple[float, int, tuple[int, ...]]:
+        """Pictures per second that hold all that are wanted, how many make a step, and which of these a step sees."""
+        if not self.picture_seconds:
+            return self.fps, 1, (0,)
+        step, *times = (
+            round(Fraction(seconds) / FINEST_SECONDS) for seconds in (self.step_seconds, *self.picture_seconds)
+        )
+        unit = gcd(step, *times)
+        return float(1 / (unit * FINEST_SECONDS)), step // unit, tuple(t // unit for t in times)
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; fields that were added since davel 0.1 are left out where they have their default."""
+        values = asdict(self)
+        for f in fields(self):
+            default = f.default if f.default_factory is MISSING else f.default_factory()
+            if f.name not in ("colours", "resampler") and default is not MISSING and getattr(self, f.name) == default:
+                del values[f.name]
+        options = dict(values.pop("options", {}))
+        values[BESIDE] = options.pop(BESIDE, None)
+        return values | ({"options": options} if options else {})
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> FeatureSpec:
+    def from_dict(cls, values: Mapping[str, Any]) -> FeatureSpec:
+        """ConfigError if these are no values of a specification, or have some that a later davel knows."""
+        values = dict(values)
+        unknown = sorted(values.keys() - {f.name for f in fields(cls)} - {BESIDE})
+        if unknown:
+            raise ConfigError(
+                f"not a feature specification that this davel knows: {', '.join(map(repr, unknown))} was written by a "
+                "newer one: update davel"
+            )
         try:
+            beside = values.pop(BESIDE, None)
+            values["options"] = dict(values.get("options", {})) | ({} if beside is None else {BESIDE: beside})
+            values["picture_seconds"] = tuple(values.get("picture_seconds", ()))
+            values["weights"] = tuple(WeightsUsed(**used) for used in values.get("weights", ()))
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"not a feature specification: {error}") from error
 
+    def differences(self, other: FeatureSpec, ours: str, theirs: str) -> list[str]:
+        """Each value that differs, as `name is A in OURS but B in THEIRS`."""
+        mine, its = (
+            {f.name: getattr(spec, f.name) for f in fields(spec) if f.name != "options"} | dict(spec.options)
+            for spec in (self, other)
+        )
+        return [
+            f"{name} is {mine.get(name)!r} in {ours} but {its.get(name)!r} in {theirs}"
+            for name in mine | its
+            if mine.get(name) != its.get(name)
+        ]
+
     def require(self, other: FeatureSpec, ours: str, theirs: str) -> None:
         """Refuse `other` unless it is the same protocol; the message gives both values of what differs."""
-        differences = [
-            f"{f.name} is {getattr(self, f.name)!r} in {ours} but {getattr(other, f.name)!r} in {theirs}"
-            for f in fields(self)
-            if getattr(self, f.name) != getattr(other, f.name)
-        ]
-        if differences:
-            raise ConfigError(f"features do not fit: {'; '.join(differences)}: extract them again with one extractor")
+        if told := self.differences(other, ours, theirs):
+            raise ConfigError(f"features do not fit: {'; '.join(told)}: extract them again with one extractor")
+
+    def with_options(self, **options: Any) -> FeatureSpec:
+        """The same with some of the family's options changed."""
+        return replace(self, options=dict(self.options) | options)
 
 
-I3D_VGGISH = FeatureSpec(
-    name="i3d-vggish",
-    version=1,
-    fps=25.0,
-    window=24,
-    stride=8,
-    sample_rate=16000,
-    audio_window_seconds=0.96,
-    audio_stride_seconds=0.32,
-    visual_dim=2048,
-    audio_dim=128,
-    flow_updates=20,
-)
-"""Two-stream I3D (RGB, then flow) and VGGish, as UnAV-100 was published."""
+if not TYPE_CHECKING:
 
-ONE_PEACE = FeatureSpec(
-    name="one-peace",
-    version=1,
-    fps=16.0,
-    window=16,
-    stride=4,
-    sample_rate=16000,
-    audio_window_seconds=1.0,
-    audio_stride_seconds=0.25,
-    visual_dim=1536,
-    audio_dim=1536,
-)
-"""ONE-PEACE's visual encoder, fine-tuned on Kinetics-400, and its audio encoder."""
+    def __getattr__(name: str) -> FeatureSpec:
+        """The specifications that lay here before: for one release, an old name gives the new one and says so."""
+        moved = {"I3D_VGGISH": "davel.features.i3d_vggish", "ONE_PEACE": "davel.features.one_peace"}
+        if name not in moved:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        warnings.warn(f"{__name__}.{name} is {moved[name]}.SPEC now", DeprecationWarning, stacklevel=2)
+        return import_module(moved[name]).SPEC

@@ -19,6 +19,7 @@ from safetensors.numpy import save as serialize
 from davel.compute.pool import Failed, each
 from davel.core.errors import ConfigError, MediaError, printable
 from davel.core.files import replacing
+from davel.features.family import read_spec
 from davel.features.reading import Features, extract, spec_of
 from davel.features.spec import FeatureSpec
 from davel.media import AudioTrack, Coverage, MediaInfo, VideoTrack
@@ -44,7 +45,7 @@ def understand(facts: dict[str, Any]) -> dict[str, Any]:
     """The same as `Features` has it. KeyError, TypeError, ValueError or ConfigError if it is something else."""
     info, coverage = facts["info"], facts["coverage"]
     return {
-        "spec": FeatureSpec.from_dict(facts["spec"]),
+        "spec": read_spec(facts["spec"]),
         "info": MediaInfo(
             **info
             | {
@@ -147,7 +148,7 @@ def is_fresh(path: Path, kept: Path, extractor: str) -> bool:
         return False
     try:
         facts = _facts(kept)
-        return bool(facts["source"] == fingerprint(path) and facts["spec"] == spec_of(extractor).to_dict())
+        return bool(facts["source"] == fingerprint(path) and read_spec(facts["spec"]) == spec_of(extractor))
     except (ConfigError, KeyError):
         return False
 

@@ -5,7 +5,7 @@ Shapes: M and R steps of ours and of the reference, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from davel.core.errors import ConfigError, printable
-from davel.features.family import I3D_VGGISH_LAYOUT, LIGHT_LAYOUT, ONE_PEACE_LAYOUT
+from davel.features.family import Family, families
 
 Array = NDArray[np.float32]
-STREAMS: dict[str, int] = I3D_VGGISH_LAYOUT.streams | ONE_PEACE_LAYOUT.streams | LIGHT_LAYOUT.streams
-ENOUGH = {"rgb": 0.99, "flow": 0.95, "vggish": 0.98}
-"""The median cosine from which a stream is taken for the same; what re-encoding, colours and resamplers leave."""
-OTHERS_ENOUGH = 0.98
+OTHERS_ALIKE = 0.98
+"""The median cosine from which a stream of no known family is taken for the same."""
 MAX_OFFSET = 8
 """Steps by which sequences are shifted against each other."""
 SCALES = (3.0, 1 / 3, 2.0, 0.5, 25 / 24, 24 / 25, 30 / 25, 25 / 30, 4.0, 0.25)
@@ -49,17 +47,28 @@ class Comparison:
         return not self.cause
 
 
-def compare(key: str, stream: str, ours: Array, reference: Array, others: dict[str, Array]) -> Comparison:
-    """One stream, (M, D) and (R, D); `others` are the reference's further streams, which ours may be in truth."""
+def compare(
+    key: str,
+    stream: str,
+    ours: Array,
+    reference: Array,
+    others: dict[str, Array],
+    known: Mapping[str, Family] | None = None,
+) -> Comparison:
+    """One stream, (M, D) and (R, D); `others` are the reference's further streams, which ours may be in truth.
+
+    `known` are the families of streams (`owners`).
+    """
     told = partial(Comparison, key=key, stream=stream, length=len(ours), reference_length=len(reference))
     if ours.shape[1] != reference.shape[1]:
         cause = f"{ours.shape[1]} channels against {reference.shape[1]}: these are different features"
         return told(offset=0, cosine=0.0, cause=cause)
     offset, cosine = best_offset(ours, reference)
-    enough = ENOUGH.get(stream, OTHERS_ENOUGH)
+    owner = (owners() if known is None else known).get(stream)
+    enough = owner.streams[stream].alike if owner else OTHERS_ALIKE
     cause = _not_these(ours, reference, others, cosine)
     if not cause and (cosine < enough or offset or abs(len(ours) - len(reference)) > 1):
-        cause = _cause(ours, reference, offset, cosine, enough)
+        cause = _cause(ours, reference, offset, cosine, enough, owner.spec.step_seconds if owner else None)
     return told(offset=offset, cosine=cosine, cause=cause)
 
 
@@ -102,7 +111,16 @@ def _not_these(ours: Array, reference: Array, others: dict[str, Array], cosine: 
     return ""
 
 
-def _cause(ours: Array, reference: Array, offset: int, cosine: float, enough: float) -> str:
+def owners() -> dict[str, Family]:
+    """The family of every stream's name; the first of several."""
+    known: dict[str, Family] = {}
+    for family in families().values():
+        for stream in family.streams:
+            known.setdefault(stream, family)
+    return known
+
+
+def _cause(ours: Array, reference: Array, offset: int, cosine: float, enough: float, step_seconds: float | None) -> str:
     lengths = f"{len(ours)} steps against {len(reference)}"
     ratio = len(reference) / len(ours)
     for scale in sorted(SCALES, key=lambda scale: abs(np.log(ratio / scale))):
@@ -113,9 +131,10 @@ def _cause(ours: Array, reference: Array, offset: int, cosine: float, enough: fl
         if explained or (cosine < enough and abs(ratio / scale - 1) < 0.04):
             return f"{lengths}: {_pace(scale)}"
     if offset and cosine >= enough:
+        seconds = f" ({offset * step_seconds:+.2f} s at {step_seconds:g} s a step)" if step_seconds else ""
         return (
-            f"shifted by {offset} steps ({offset * 0.32:+.2f} s at 0.32 s a step): one starts at another time: "
-            "a cut clip, an edit list, or another start of the video's clock"
+            f"shifted by {offset} steps{seconds}: one starts at another time: a cut clip, an edit list, or another "
+            "start of the video's clock"
         )
     if abs(len(ours) - len(reference)) > 1 and cosine >= enough:
         return f"{lengths}: the same to where the shorter one ends: a cut video, or tracks of unequal length"
@@ -154,28 +173,30 @@ def compare_folders(ours: Path, reference: Path) -> list[Comparison]:
     for folder in (ours, reference):
         if not folder.exists():
             raise ConfigError(f"{printable(folder)}: there is no such file or folder")
+    known = owners()
     if ours.is_file() and reference.is_file():
-        key, stream = _name(ours)
-        _, theirs = _name(reference)
+        key, stream = _name(ours, known)
+        _, theirs = _name(reference, known)
         mine, expected = _read(ours), _read(reference)
-        return [compare(key or ours.stem, stream or theirs, mine, expected, {})]
+        return [compare(key or ours.stem, stream or theirs, mine, expected, {}, known)]
     if ours.is_file() or reference.is_file():
         raise ConfigError(f"{printable(ours)} and {printable(reference)}: name two files or two folders")
-    found = {name: path for path in sorted(ours.glob("*.npy")) if (name := _name(path))[1]}
+    found = {name: path for path in sorted(ours.glob("*.npy")) if (name := _name(path, known))[1]}
     both = [name for name in found if _path(reference, *name).is_file()]
     if not both:
         raise ConfigError(
             f"{printable(ours)} and {printable(reference)}: have no file in common, of the names "
-            f"{', '.join(f'ID_{stream}.npy' for stream in I3D_VGGISH_LAYOUT.streams)}"
+            f"{', '.join(f'ID_{stream}.npy' for stream in known)}"
         )
     results = []
     for key, stream in both:
         others = {
             other: _read(_path(reference, key, other))
-            for other in STREAMS
+            for other in known
             if other != stream and _path(reference, key, other).is_file()
         }
-        results.append(compare(key, stream, _read(found[key, stream]), _read(_path(reference, key, stream)), others))
+        mine, expected = _read(found[key, stream]), _read(_path(reference, key, stream))
+        results.append(compare(key, stream, mine, expected, others, known))
     return results
 
 
@@ -183,9 +204,9 @@ def _path(folder: Path, key: str, stream: str) -> Path:
     return folder / f"{key}_{stream}.npy"
 
 
-def _name(path: Path) -> tuple[str, str]:
+def _name(path: Path, known: Iterable[str]) -> tuple[str, str]:
     """The id and the stream of a file, or an empty stream."""
-    for stream in sorted(STREAMS, key=len, reverse=True):
+    for stream in sorted(known, key=len, reverse=True):
         if path.stem.endswith(f"_{stream}"):
             return path.stem.removesuffix(f"_{stream}"), stream
     return path.stem, ""

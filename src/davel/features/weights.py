@@ -1,4 +1,4 @@
-"""The published weights of the feature networks: where they are kept, where they come from, whether they are whole.
+"""The published weights of the feature families: where they are kept, where they come from, whether they are whole.
 
 davel ships none of them. They lie in `$DAVEL_HOME/weights` (by default in the system's folder for caches),
 downloaded by `davel weights fetch` or put there by hand.
@@ -12,77 +12,16 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from davel.core.errors import ConfigError, DavelError, MissingError, printable
 from davel.core.files import home
+from davel.features.family import Family, Weights, families
 
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 30
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weights:
-    """One published file."""
-
-    name: str
-    file: str
-    url: str
-    megabytes: float
-    """About; the publisher may state no exact size."""
-    licence: str
-    origin: str
-    sha256_prefix: str | None = None
-    """The first digits of the file's sha256, where the publisher states them (in the file's name)."""
-    aliases: tuple[str, ...] = ()
-    """Other names under which the same weights are published."""
-
-
-_VIDEO_FEATURES = "https://github.com/v-iashin/video_features/raw/master/models/i3d/checkpoints"
-
-WEIGHTS: dict[str, Weights] = {
-    weights.name: weights
-    for weights in (
-        Weights(
-            name="i3d-rgb",
-            file="i3d_rgb.pt",
-            url=f"{_VIDEO_FEATURES}/i3d_rgb.pt",
-            megabytes=51,
-            licence="Apache-2.0",
-            origin="DeepMind kinetics-i3d, ported by hassony2, kept by v-iashin/video_features",
-        ),
-        Weights(
-            name="i3d-flow",
-            file="i3d_flow.pt",
-            url=f"{_VIDEO_FEATURES}/i3d_flow.pt",
-            megabytes=51,
-            licence="Apache-2.0",
-            origin="DeepMind kinetics-i3d, ported by hassony2, kept by v-iashin/video_features",
-        ),
-        Weights(
-            name="raft",
-            file="raft_large_C_T_SKHT_V1-0b8c9e55.pth",
-            url="https://download.pytorch.org/models/raft_large_C_T_SKHT_V1-0b8c9e55.pth",
-            megabytes=21,
-            licence="BSD-3-Clause",
-            origin="princeton-vl/RAFT (raft-sintel.pth), as torchvision publishes it",
-            sha256_prefix="0b8c9e55",
-            aliases=("raft-sintel.pth",),
-        ),
-        Weights(
-            name="vggish",
-            file="vggish-10086976.pth",
-            url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
-            megabytes=289,
-            licence="Apache-2.0",
-            origin="Google AudioSet, ported by harritaylor/torchvggish",
-            sha256_prefix="10086976",
-        ),
-    )
-}
 
 
 def is_offline() -> bool:
@@ -90,28 +29,39 @@ def is_offline() -> bool:
     return os.environ.get("DAVEL_OFFLINE", "") not in ("", "0")
 
 
+def catalogue() -> dict[str, Weights]:
+    """Of all families, by name; of two files of one name the first family's counts."""
+    known: dict[str, Weights] = {}
+    for family in families().values():
+        for weights in family.weights:
+            known.setdefault(weights.name, weights)
+    return known
+
+
 def weights_of(name: str) -> Weights:
     """ConfigError if there are none of that name."""
-    if name not in WEIGHTS:
-        raise ConfigError(f"no weights {printable(name)!r}: choose from {', '.join(WEIGHTS)}")
-    return WEIGHTS[name]
+    known = catalogue()
+    if name not in known:
+        raise ConfigError(f"no weights {printable(name)!r}: choose from {', '.join(known)}")
+    return known[name]
 
 
-def location(name: str) -> Path:
+def location(name: str | Weights) -> Path:
     """Where the weights are, or belong."""
-    weights, folder = weights_of(name), home() / "weights"
+    weights, folder = weights_of(name) if isinstance(name, str) else name, home() / "weights"
     for file in (weights.file, *weights.aliases):
         if (folder / file).is_file():
             return folder / file
     return folder / weights.file
 
 
-def find(name: str) -> Path:
+def find(name: str | Weights) -> Path:
     """Where the weights are. MissingError says what to download and where to put it."""
-    path, weights = location(name), weights_of(name)
+    weights = weights_of(name) if isinstance(name, str) else name
+    path = location(weights)
     if not path.is_file():
         raise MissingError(
-            f"the weights {name!r} are not there: run `davel weights fetch {name}`, "
+            f"the weights {weights.name!r} are not there: run `davel weights fetch {weights.name}`, "
             f"or download {weights.url} and put it at {printable(path)}"
         )
     return path
@@ -123,7 +73,8 @@ def fetch(name: str, progress: Callable[[int, int | None], None] | None = None, 
     `progress` is told the bytes that are there and those expected. MissingError if there is no way to get them,
     DavelError if what came is not what the publisher states.
     """
-    path, weights = location(name), weights_of(name)
+    weights = weights_of(name)
+    path = location(weights)
     if path.is_file():
         return path
     if offline or is_offline():
@@ -147,10 +98,10 @@ def fetch(name: str, progress: Callable[[int, int | None], None] | None = None, 
     except OSError as error:
         raise ConfigError(f"{printable(part)}: cannot write: {error.strerror}: make room or set DAVEL_HOME") from error
     digest = sha256(part)
-    if weights.sha256_prefix and not digest.startswith(weights.sha256_prefix):
+    if weights.sha256 and not digest.startswith(weights.sha256):
         part.unlink()
         raise DavelError(
-            f"{weights.url}: sent a file with sha256 {digest[:16]}…, expected {weights.sha256_prefix}…: "
+            f"{weights.url}: sent a file with sha256 {digest[:16]}…, expected {_shown(weights.sha256)}: "
             f"it is deleted; try again, or {_by_hand(path)}"
         )
     os.replace(part, path)
@@ -194,53 +145,64 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def stamps() -> tuple[tuple[str, int], ...]:
-    """What changes when any of the weights do. MissingError if some are not there."""
-    return tuple((str(path), path.stat().st_mtime_ns) for path in map(find, WEIGHTS))
+def stamps(family: Family) -> tuple[tuple[str, int], ...]:
+    """What changes when any of a family's weights do. MissingError if some are not there."""
+    return tuple((str(path), path.stat().st_mtime_ns) for path in map(find, family.weights))
 
 
-def digests() -> dict[str, str]:
-    """The sha256 of all weights, by name. MissingError if some are not there."""
-    return dict(zip(WEIGHTS, _digests(stamps()), strict=True))
+@dataclass
+class Digests:
+    """The sha256 of weights, each file read once as long as it stays what it is."""
+
+    known: dict[tuple[str, int], str] = field(default_factory=dict)
+    """By path and time of the last write."""
+
+    def of(self, family: Family) -> dict[str, str]:
+        """Of a family's weights, by name. MissingError if some are not there."""
+        digests = {}
+        for weights, stamp in zip(family.weights, stamps(family), strict=True):
+            if stamp not in self.known:
+                self.known[stamp] = sha256(Path(stamp[0]))
+            digests[weights.name] = self.known[stamp]
+        return digests
 
 
-@lru_cache(maxsize=1)
-def _digests(files: tuple[tuple[str, int], ...]) -> list[str]:
-    return [sha256(Path(path)) for path, _ in files]
+def read_weights(weights: Weights) -> Any:
+    """What the file holds, a network usually. MissingError if it is not there, ConfigError if it is something else."""
+    path = find(weights)
+    if weights.read is None:
+        return path
+    try:
+        return weights.read(path)
+    except ConfigError as error:
+        raise ConfigError(f"{printable(path)}: {error}") from error
 
 
 def load(name: str) -> Any:
     """The network with these weights. MissingError if they are not there, ConfigError if they are something else."""
-    from davel.compute.checkpoint import read_checkpoint
-    from davel.features import i3d, raft, vggish
-
-    networks: dict[str, Any] = {"i3d-rgb": i3d.I3D, "i3d-flow": i3d.I3D, "raft": raft.RAFT, "vggish": vggish.VGGish}
-    path = find(name)
-    try:
-        network = networks[name].from_published(read_checkpoint(path))
-    except ConfigError as error:
-        raise ConfigError(f"{printable(path)}: {error}") from error
-    channels = {"i3d-rgb": 3, "i3d-flow": 2}.get(name)
-    if channels and network.conv3d_1a_7x7.conv3d.in_channels != channels:
-        raise ConfigError(f"{printable(path)}: these are the weights of I3D's other stream: exchange the two files")
-    return network
+    return read_weights(weights_of(name))
 
 
-def doubt(name: str, digest: str) -> str:
-    """What speaks against the weights being the published ones, or an empty text."""
-    path, weights = find(name), weights_of(name)
-    stated = weights.sha256_prefix if path.name == weights.file else None
+def checksum_problem(weights: Weights, digest: str) -> str:
+    """What speaks against a file being the published one, or an empty text."""
+    path = find(weights)
+    stated = weights.sha256 if path.name == weights.file else None
     if stated is None or digest.startswith(stated):
         return ""
-    return f"{printable(path)}: has sha256 {digest[:16]}…, published is {stated}…: delete it and fetch it again"
+    return f"{printable(path)}: has sha256 {digest[:16]}…, published is {_shown(stated)}: delete it and fetch it again"
+
+
+def _shown(digest: str) -> str:
+    return f"{digest[:16]}…"
 
 
 def verify(name: str) -> str:
     """What is wrong with the weights, or an empty text. MissingError if they are not there."""
-    if problem := doubt(name, sha256(find(name))):
+    weights = weights_of(name)
+    if problem := checksum_problem(weights, sha256(find(weights))):
         return problem
     try:
-        load(name)
+        read_weights(weights)
     except ConfigError as error:
         return str(error)
     return ""

@@ -13,7 +13,8 @@ from torch import Tensor
 from davel.core.events import Event, EventList
 from davel.detection import DecodeSettings
 from davel.detection.windows import latency, stretches
-from davel.features.reading import STEPS_AT_ONCE, Settings, read
+from davel.features.family import STEPS_AT_ONCE
+from davel.features.reading import Settings, read
 from davel.media import Coverage
 from davel.models.pyramid import Runs
 from davel.models.saved import ModelInfo

@@ -183,7 +183,7 @@ class Localizer:
             span=span,
             timing=timing,
             curves={f"{GATE}{modality}": Curve(timing, gate) for modality, gate in seen.gates.items()},
-            features=asdict(self.info.features),
+            features=self.info.features.to_dict(),
             model=self.info.name,
             weights_sha256=self.weights_sha256,
             settings={"threshold": choice.least, "top_k": choice.top_k, "decode": asdict(choice.decode)},

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save
 from davel.compute.checkpoint import read_checkpoint
 from davel.core.errors import ConfigError, MissingError, printable
 from davel.core.files import replacing
-from davel.features.spec import I3D_VGGISH, ONE_PEACE, FeatureSpec
+from davel.features.family import read_spec, spec_of_dims
+from davel.features.spec import FeatureSpec
 from davel.models import Network, NetworkConfig, build, from_published, parse_network
 
 SCHEMA = "davel.model/1"
@@ -58,7 +59,7 @@ def _write(folder: Path, info: ModelInfo) -> None:
 
 def plain_info(info: ModelInfo) -> dict[str, Any]:
     """As it is stored."""
-    return {"schema": SCHEMA, **asdict(info)}
+    return {"schema": SCHEMA, **asdict(info), "features": info.features.to_dict()}
 
 
 def info_of(content: dict[str, Any], source: Path) -> ModelInfo:
@@ -70,7 +71,7 @@ def info_of(content: dict[str, Any], source: Path) -> ModelInfo:
         info = ModelInfo(
             name=content["name"],
             config=parse_network(content["config"], f"{name}: config"),
-            features=FeatureSpec.from_dict(content["features"]),
+            features=read_spec(content["features"]),
             labels=tuple(content["labels"]),
             threshold=float(content["threshold"]),
             figures=content["figures"],
@@ -141,7 +142,7 @@ def import_published(checkpoint: Path, folder: Path, labels: tuple[str, ...], na
     if len(labels) != config.num_classes:
         raise ConfigError(f"{printable(checkpoint)}: has {config.num_classes} classes, the annotations {len(labels)}")
     dims = (config.visual_dim, config.audio_dim)
-    features = next((spec for spec in (I3D_VGGISH, ONE_PEACE) if (spec.visual_dim, spec.audio_dim) == dims), None)
+    features = spec_of_dims(*dims)
     if features is None:
         raise ConfigError(
             f"{printable(checkpoint)}: reads {dims[0]} + {dims[1]} channels, as no published features have"

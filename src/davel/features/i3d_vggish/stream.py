@@ -8,7 +8,6 @@ Shapes: F frames, H x W pixels, K steps, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,19 +19,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from davel.features import vggish
+from davel.features.family import Rows
 from davel.features.i3d import CROP, I3D, flow_input, rgb_input
+from davel.features.i3d_vggish import SPEC
 from davel.features.raft import RAFT, pad_to_scale
 from davel.features.resize import resize, short_side_size
-from davel.features.spec import I3D_VGGISH
 from davel.features.vggish import VGGish
 
-Rows = Iterator[tuple[str, NDArray[np.float32]]]
-"""A stream's name and its next steps (K, D)."""
 Encoded = tuple[Tensor, Tensor, Tensor]
 """Of some frames: what I3D sees of them, their maps and their contexts."""
 
-WINDOW, STRIDE = I3D_VGGISH.window, I3D_VGGISH.stride
-EXAMPLE_HOP = round(I3D_VGGISH.audio_stride_seconds * vggish.SAMPLE_RATE / vggish.HOP_SAMPLES)
+WINDOW, STRIDE = SPEC.window, SPEC.stride
+EXAMPLE_HOP = round(SPEC.audio_stride_seconds * vggish.SAMPLE_RATE / vggish.HOP_SAMPLES)
 
 
 @dataclass(frozen=True)
@@ -209,3 +207,17 @@ class Sound:
         for part in torch.split(torch.from_numpy(examples), self.EXAMPLES_AT_ONCE) if len(examples) else ():
             with self.networks.running():
                 yield "vggish", self.networks.vggish(part.to(self.networks.device)).float().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class TwoStreamMaker:
+    """Fresh streams for every file, over the same networks."""
+
+    networks: Networks
+    updates: int
+
+    def visual(self) -> TwoStream:
+        return TwoStream(self.networks, self.updates)
+
+    def audio(self) -> Sound:
+        return Sound(self.networks)
