@@ -1,4 +1,4 @@
-"""`davel serve` in a process of its own, as users have it, and requests to it."""
+"""`davel serve`, asked as users ask it: in a process of its own, or without one, by `asgi.Client`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,74 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 WAIT_SECONDS = 90
+Answer = tuple[int, dict[str, str], bytes]
+"""Status, headers (lower case) and body."""
+
+
+def eventually(condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
+    """What a condition gives, once that is true."""
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, "it did not come true"
+        time.sleep(0.02)
+    return found
+
+
+class Asks(ABC):
+    """Requests to a server."""
+
+    data: Path
+
+    @abstractmethod
+    def send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
+        """`body`: bytes, an iterable of them, or None."""
+
+    def ask(self, method: str, path: str, body: Any = None, kind: str | None = None, **headers: str) -> Answer:
+        """A dict or list is sent as JSON, bytes as an upload."""
+        if isinstance(body, dict | list):
+            body, kind = json.dumps(body).encode(), kind or "application/json"
+        elif body is not None:
+            kind = kind or "application/octet-stream"
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.send(method, path, body, sent | ({"content-type": kind} if kind else {}))
+
+    def json(self, method: str, path: str, body: Any = None, expect: int | None = None, **headers: str) -> Any:
+        status, _, content = self.ask(method, path, body, **headers)
+        assert status in ((expect,) if expect else (200, 201)), (status, content)
+        return json.loads(content)
+
+    def upload(self, file: Path | bytes, name: str | None = None, **headers: str) -> dict[str, Any]:
+        """The job of a file, or of bytes under a name."""
+        title, content = (name or "", file) if isinstance(file, bytes) else (name or file.name, file.read_bytes())
+        return self.json("POST", f"/api/jobs?name={quote(title)}", content, **headers)
+
+    def job(self, key: str, **headers: str) -> dict[str, Any]:
+        return self.json("GET", f"/api/jobs/{key}", **headers)
+
+    def wait(self, key: str, *states: str, **headers: str) -> dict[str, Any]:
+        """The job, once it is in one of these states, by default over."""
+        states = states or ("done", "failed", "cancelled")
+        eventually(lambda: self.job(key, **headers)["state"] in states)
+        return self.job(key, **headers)
+
+    def done(self, file: Path | bytes, name: str | None = None, **headers: str) -> dict[str, Any]:
+        job = self.wait(self.upload(file, name, **headers)["id"], **headers)
+        assert job["state"] == "done", job
+        return job
 
 
 @dataclass
-class Server:
+class Server(Asks):
+    """`davel serve` in a process of its own."""
+
     process: subprocess.Popen
     port: int
     data: Path
@@ -26,50 +85,14 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def ask(
-        self, method: str, path: str, body: Any = None, kind: str | None = None, **headers: str
-    ) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers (lower case) and body. A dict or list is sent as JSON, bytes as an upload."""
-        if isinstance(body, dict | list):
-            body, kind = json.dumps(body).encode(), kind or "application/json"
-        elif body is not None:
-            kind = kind or "application/octet-stream"
-        sent = {name.replace("_", "-"): value for name, value in headers.items()} | (
-            {"content-type": kind} if kind else {}
-        )
+    def send(self, method: str, path: str, body: bytes | Iterable[bytes] | None, headers: dict[str, str]) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_SECONDS)
         try:
-            connection.request(method, path, body, sent)
+            connection.request(method, path, body, headers)
             answer = connection.getresponse()
             return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
         finally:
             connection.close()
-
-    def json(self, method: str, path: str, body: Any = None, expect: int | None = None, **headers: str) -> Any:
-        status, _, content = self.ask(method, path, body, **headers)
-        assert status in ((expect,) if expect else (200, 201)), (status, content)
-        return json.loads(content)
-
-    def upload(self, path: Path, name: str | None = None, **headers: str) -> dict[str, Any]:
-        from urllib.parse import quote
-
-        return self.json("POST", f"/api/jobs?name={quote(name or path.name)}", path.read_bytes(), **headers)
-
-    def wait(self, key: str, *states: str, **headers: str) -> dict[str, Any]:
-        """The job, once it is in one of these states, by default over."""
-        states = states or ("done", "failed", "cancelled")
-        until = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < until:
-            job = self.json("GET", f"/api/jobs/{key}", **headers)
-            if job["state"] in states:
-                return job
-            time.sleep(0.1)
-        raise AssertionError(f"still {job}")
-
-    def done(self, path: Path, name: str | None = None, **headers: str) -> dict[str, Any]:
-        job = self.wait(self.upload(path, name, **headers)["id"], **headers)
-        assert job["state"] == "done", job
-        return job
 
     def stop(self, how: int = signal.SIGINT) -> int:
         if self.process.poll() is None:

@@ -59,7 +59,7 @@ def app_of(server: Server) -> FastAPI:
     app.add_middleware(Guard, token=server.settings.token)
     bearer = Depends(HTTPBearer(auto_error=False, description="The server's token, where it has one."))
     for router in ROUTERS:
-        app.include_router(router, dependencies=[bearer], responses=refusals(401, 403, 415, 421, 500))
+        app.include_router(router, dependencies=[bearer], responses=refusals(401, 403, 415, 421, 422, 500))
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
 

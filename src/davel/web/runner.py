@@ -212,8 +212,8 @@ class Runner:
                 listener.join(1.0)
                 return last_words(job.name, child.returncode, said)
             now = time.monotonic()
-            if line:
-                news: dict[str, Any] = json.loads(line)
+            news = _news(line)
+            if news:
                 if "error" in news:
                     return str(news["error"])
                 reached = news["seconds"], news.get("drawn", 0.0)
@@ -239,6 +239,14 @@ def _remove_unfinished(folder: Path, inside: str = "") -> None:
     """What a process that was ended had not yet given its name."""
     for path in folder.glob(f"{inside}.*.tmp"):
         path.unlink(missing_ok=True)
+
+
+def _news(line: str) -> dict[str, Any]:
+    """What a line tells; nothing if it broke off, as those of a process do that is ended in the middle of one."""
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return {}
 
 
 def _pump(pipe: Any, lines: queue.Queue[str | None]) -> None:

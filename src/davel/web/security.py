@@ -86,13 +86,16 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         """Status and reason, for requests that another site could have caused."""
-        host = urlsplit(f"//{headers.get('host', '')}")
-        if self.token is None and not is_loopback(host.hostname or ""):
+        try:
+            host = urlsplit(f"//{headers.get('host', '')}")
+            host_name, origin = host.hostname or "", urlsplit(headers.get("origin", f"//{host.netloc}"))
+        except ValueError:
+            return 400, "the request's Host or Origin is no address"
+        if self.token is None and not is_loopback(host_name):
             return 421, "this server answers to localhost only"
         if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and scope["path"] != "/":
             return 403, "another site's page must not ask this"
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host.netloc:
+        if origin.netloc != host.netloc:
             return 403, "another site's page must not ask this"
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         kind = headers.get("content-type", "").partition(";")[0].strip()

@@ -61,7 +61,7 @@ class Server:
     """The application; `start` begins its work, and `stop` ends it."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        """ConfigError if the model is not one, or the folder holds another davel's database."""
+        """MissingError or ConfigError if the model is none, ConfigError if the folder's database is a newer davel's."""
         _, self.model, _ = read_model(settings.model)
         self.settings, self.limits = settings, settings.limits
         for name in ("uploads", "results"):

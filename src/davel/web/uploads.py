@@ -16,7 +16,7 @@ MOST_LETTERS = 120
 def title_of(name: str) -> str:
     """What people call a file, from what a client says: one line, and never a path."""
     title = printable(re.split(r"[\\/]", name)[-1]).strip()[-MOST_LETTERS:].strip()
-    return title if Path(title).name == title else "video"
+    return title if title and Path(title).name == title else "video"
 
 
 class Upload:
