@@ -29,9 +29,9 @@ import av
 import numpy as np
 
 import davel
-from davel.core.events import EventList
-from davel.data.annotations import AnnotatedVideo, read_annotations
+from davel.core.events import EventList, Video
 from davel.evaluate import score
+from davel.formats import read_annotations
 from davel.media import probe
 
 RATE = 48000
@@ -111,13 +111,13 @@ def main() -> None:
     arguments = parser.parse_args()
     annotations = read_annotations(arguments.scenes / "annotations.json")
     labels = annotations.labels
-    videos: list[AnnotatedVideo] = []
+    videos: list[Video] = []
     total = 0.0
     for video in cycle(annotations.videos.values()):
         if total >= 3600 * arguments.hours:
             break
         videos.append(video)
-        total += video.duration
+        total += video.seconds
     files = {key: arguments.scenes / "videos" / f"{key}.mp4" for key in annotations.videos}
     localizer = davel.load(arguments.model)
     alone = {v.id: localizer.localize(files[v.id], threshold=0.0).events for v in {v.id: v for v in videos}.values()}

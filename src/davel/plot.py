@@ -18,7 +18,7 @@ from davel.media.peaks import extremes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from davel.data.annotations import Annotations
+    from davel.core.annotations import Annotations
     from davel.data.stats import Statistics
     from davel.evaluate.compare import Compared
     from davel.localize import Result

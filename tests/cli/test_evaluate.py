@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from davel.core.events import Event, EventList
+from davel.core.events import Event, EventList, Video
 from davel.data.simulate import draw_annotations, simulate
 from davel.data.sources import DataConfig
 from davel.data.unav100 import ANNOTATIONS
@@ -58,6 +58,10 @@ def jittered(truth, size: float, seed: int = 0) -> dict[str, EventList]:
         segments[:, 1] = np.maximum(segments[:, 1], segments[:, 0] + 0.1)
         found[key] = replace(video.events, segments=segments, scores=rng.random(len(segments)))
     return found
+
+
+def videos(found: dict[str, EventList]) -> list[Video]:
+    return [Video(key, events) for key, events in found.items()]
 
 
 class Tags(HTMLParser):
@@ -116,7 +120,7 @@ def test_the_command_and_the_library_find_the_same(run, model, data, truth):
 
 
 def test_predictions_of_others_are_evaluated(run, data, truth, tmp_path):
-    (tmp_path / "theirs.json").write_text(activitynet.dumps(jittered(truth, 0.0)))
+    (tmp_path / "theirs.json").write_text(activitynet.dump_results(videos(jittered(truth, 0.0))))
     code, out, err = run("evaluate", "theirs.json", "--annotations", data / ANNOTATIONS, "--json")
     assert (code, err) == (0, "")
     figures = json.loads(out)
@@ -125,7 +129,7 @@ def test_predictions_of_others_are_evaluated(run, data, truth, tmp_path):
     assert figures["name"] == "theirs"
     assert "f1" not in figures
     part = dict(list(jittered(truth, 0.0).items())[:2]) | {"unknown": next(iter(jittered(truth, 0).values()))}
-    (tmp_path / "part.json").write_text(activitynet.dumps(part))
+    (tmp_path / "part.json").write_text(activitynet.dump_results(videos(part)))
     code, out, err = run("evaluate", "part.json", "--annotations", data / ANNOTATIONS)
     assert code == 0
     assert "videos without predictions: 2" in out
@@ -185,8 +189,9 @@ def test_a_built_in_model_stays_as_it_is():
 
 def test_runs_are_compared_on_the_same_videos(run, data, truth, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "predictions.json").write_text(activitynet.dumps(jittered(truth, 0.2), SIMULATED))
-    (tmp_path / "rough.json").write_text(activitynet.dumps(jittered(truth, 3.0)))
+    text = activitynet.dump_results(videos(jittered(truth, 0.2)), SIMULATED)
+    (tmp_path / "run" / "predictions.json").write_text(text)
+    (tmp_path / "rough.json").write_text(activitynet.dump_results(videos(jittered(truth, 3.0))))
     common = ("--annotations", data / ANNOTATIONS, "--bootstrap", 200)
     code, out, _ = run("compare", "run", "rough.json", *common)
     assert code == 0

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from davel.core.errors import ConfigError
-from davel.data.annotations import read_annotations
 from davel.data.scenes.classes import CLASSES
 from davel.data.scenes.render import (
     FPS,
@@ -21,6 +20,7 @@ from davel.data.scenes.render import (
     render_scene,
     render_scenes,
 )
+from davel.formats import read_annotations
 from davel.media import probe
 
 SCENES = [plan_scene(7, index) for index in range(600)]

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from davel.core.annotations import Annotations
 from davel.core.errors import ConfigError
 from davel.core.events import Event, EventList
-from davel.data.annotations import Annotations, read_annotations, write_annotations
 from davel.data.simulate import Simulation, bytes_of, draw_annotations, simulate
 from davel.data.sources import DataConfig
 from davel.data.unav100 import ANNOTATIONS, FEATURES
 from davel.features.family import FAMILIES, family
+from davel.formats import read_annotations, write_annotations
 
 SIMULATION = Simulation(num_classes=4, seed=5)
 LABELS = ("a", "b", "c", "d")

@@ -6,17 +6,17 @@ import json
 
 import pytest
 
-from davel.core.events import Event, EventList
-from davel.data.annotations import AnnotatedVideo, Annotations, write_annotations
+from davel.core.annotations import Annotations
+from davel.core.events import Event, EventList, Video
 from davel.data.simulate import draw_annotations
 from davel.data.stats import statistics
+from davel.formats import write_annotations
 
 LABELS = ("bark", "bell")
 
 
-def video(key: str, *events: tuple, duration: float = 10, subset: str = "train") -> AnnotatedVideo:
-    none = EventList.of([], LABELS)
-    return AnnotatedVideo(key, duration, subset, EventList.of([Event(*e) for e in events], LABELS), none)
+def video(key: str, *events: tuple, duration: float = 10, subset: str = "train") -> Video:
+    return Video(key, EventList.of([Event(*e) for e in events], LABELS), duration, subset=subset)
 
 
 def test_counts_durations_and_overlaps():
@@ -25,7 +25,7 @@ def test_counts_durations_and_overlaps():
         video("b", ("bell", 1, 3), ("bell", 2, 4), duration=20, subset="test"),
         video("c"),
     ]
-    s = statistics(Annotations(LABELS, {v.id: v for v in videos}))
+    s = statistics(Annotations.of(LABELS, {v.id: v for v in videos}))
     assert (s.videos, s.events, s.subsets) == (3, 5, {"train": 2, "test": 1})
     assert s.classes == {"bell": 4, "bark": 1}
     assert s.events_per_video == {0: 1, 2: 1, 3: 1}
@@ -40,7 +40,7 @@ def test_counts_durations_and_overlaps():
 
 
 def test_nothing_can_be_counted_too():
-    s = statistics(Annotations(LABELS, {}))
+    s = statistics(Annotations.of(LABELS, {}))
     assert (s.videos, s.events, s.covered, s.at_once) == (0, 0, 0, 0)
 
 

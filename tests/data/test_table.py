@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from media_files import make_media
 
 from davel.core.errors import ConfigError
-from davel.core.events import Event
-from davel.data.annotations import read_annotations
-from davel.data.table import Split, put_events, read_table
+from davel.data.table import Split, read_table
+from davel.formats import read_annotations
 from davel.train.recipe import load_train_config
 
 HEADER = "file,start,end,label\n"
@@ -59,13 +58,6 @@ def test_what_davel_convert_makes_of_other_tools_labels_is_a_table(run, tmp_path
     assert {key: len(video.events) for key, video in annotations.videos.items()} == {"a": 2, "b": 2}
 
 
-def test_what_the_page_saves_replaces_what_other_tools_said_of_the_file(tmp_path, videos):
-    path = table(tmp_path, "a,bark,0.5,1.5,1\nb.mp4,bark,1,2,1\n", "file,label,start,end,score\n")
-    put_events(path, "a.mp4", [Event("bark", 0.7, 1.6)])
-    events = read_table(path, videos).videos["a"].events
-    assert [(e.start, e.end) for e in events] == [(0.7, 1.6)]
-
-
 @pytest.mark.parametrize("score", ["0.8", "high", "10"])
 def test_only_what_is_sure_is_truth(tmp_path, videos, score):
     path = table(tmp_path, f"a.mp4,bark,1,2,{score}\n", "file,label,start,end,score\n")
@@ -82,13 +74,13 @@ def test_what_a_model_found_is_no_truth(tmp_path, videos):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("a.mp4,2,1,bark\na.mp4,x,1,bark\n", r"line 2: .*0 <= start < end, got 2 and 1; line 3: expected seconds"),
+        ("a.mp4,2,1,bark\na.mp4,x,1,bark\n", r"a: line 2: .*0 <= start < end, got 2 and 1 s; a: line 3: start is 'x'"),
         ("a.mp4,1,nan,bark\n", "line 2: an event needs 0 <= start < end"),
-        ("a.mp4,1,2\n", "line 2: expected 4 values, got 3"),
-        ("a.mp4,1,,bark\n", "line 2: end missing"),
-        (",1,2,bark\n", "line 2: no file is named"),
-        ("x/a.mp4,1,2,bark\n", "give a file's name without a folder"),
-        ("a.mp4,1,2,bark\nb.mp4,1,9,bark\n", r"line 3: b\.mp4 ends at 3\.\d+ s, the event at 9 s"),
+        ("a.mp4,1,2\n", "line 2: the event from 1 to 2 s has no label"),
+        ("a.mp4,1,,bark\n", "line 2: end is '': expected a number"),
+        (",1,2,bark\n", "a line names no file"),
+        ("../a.mp4,1,2,bark\n", r"\.\./a\.mp4: give a file's name within the folder of the videos"),
+        ("a.mp4,1,2,bark\nb.mp4,1,9,bark\n", r"b: line 3: the event ends at 9 s, its video at 3\.\d+ s"),
         ("a.mp4,1,2,bark\nz.mp4,1,2,bark\n", r"z\.mp4: cannot open"),
         ("a.mp4,1,2,bark\n", "names 1 videos"),
         ("a.mp4,,,\nb.mp4,,,\n", "has no event"),
@@ -99,17 +91,33 @@ def test_mistakes_are_told_by_line(tmp_path, videos, rows, message):
         read_table(table(tmp_path, rows), videos)
 
 
-@pytest.mark.parametrize("header", ["file,start,end\n", "file,start,end,label,colour\n", ""])
-def test_other_columns_are_refused(tmp_path, videos, header):
-    with pytest.raises(ConfigError, match="line 1: expected the columns file,start,end,label, got"):
+@pytest.mark.parametrize("header", ["file,start,end\n", ""])
+def test_a_table_without_its_columns_is_refused(tmp_path, videos, header):
+    with pytest.raises(ConfigError, match="line 1: expected the columns label, start, end, got"):
         read_table(table(tmp_path, "a.mp4,1,2,bark\n" if header else "", header), videos)
+
+
+def test_other_columns_are_not_read(tmp_path, videos):
+    path = table(tmp_path, "a.mp4,1,2,bark,red\nb.mp4,1,2,bark,\n", "file,start,end,label,colour\n")
+    assert read_table(path, videos).labels == ("bark",)
+
+
+def test_videos_may_lie_in_folders(tmp_path, videos):
+    for name in ("cam1", "cam2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0001.mp4").write_bytes((videos / "a.mp4").read_bytes())
+    annotations = read_table(table(tmp_path, "cam1/0001.mp4,0,1,bark\ncam2/0001,1,2,howl\n"), tmp_path)
+    assert {key: [e.label for e in v.events] for key, v in annotations.videos.items()} == {
+        "cam1/0001": ["bark"],
+        "cam2/0001": ["howl"],
+    }
 
 
 def test_a_file_that_is_no_table_is_refused(tmp_path, videos):
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="is not a CSV in UTF-8"):
+    with pytest.raises(ConfigError, match="expected the columns"):
         read_table(tmp_path / "t.csv", videos)
-    with pytest.raises(ConfigError, match="cannot read the table"):
+    with pytest.raises(ConfigError, match="cannot read"):
         read_table(tmp_path / "none.csv", videos)
 
 

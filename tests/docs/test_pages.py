@@ -32,11 +32,11 @@ from media_files import make_media, record
 from small_networks import small_networks
 
 from davel import cli
-from davel.data.annotations import read_annotations, write_annotations
 from davel.data.scenes.render import render_scenes
 from davel.data.simulate import draw_annotations
 from davel.features import i3d_vggish
 from davel.features.i3d_vggish import SPEC as I3D_VGGISH
+from davel.formats import read_annotations, write_annotations
 from davel.models import CCNet, CCNetConfig
 from davel.models.saved import ModelInfo, save_model
 

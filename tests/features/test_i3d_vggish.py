@@ -15,13 +15,13 @@ from small_networks import published
 
 import davel
 from davel.core.errors import ConfigError
-from davel.data.annotations import read_annotations
 from davel.data.sources import open_unav100
 from davel.features import folder
 from davel.features.i3d_vggish import SPEC as I3D_VGGISH
 from davel.features.reading import Settings
 from davel.features.spec import FeatureSpec
 from davel.features.weights import location
+from davel.formats import read_annotations
 from davel.models import CCNet, CCNetConfig
 from davel.models.saved import ModelInfo, save_model
 

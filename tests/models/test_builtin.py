@@ -9,9 +9,9 @@ import pytest
 
 import davel
 from davel import cli
-from davel.data.annotations import read_annotations
 from davel.data.scenes.render import LABELS, render_scenes
 from davel.evaluate.metrics import decoys_reported, pair
+from davel.formats import read_annotations
 from davel.models.saved import BUILTIN
 
 

@@ -20,10 +20,10 @@ from media_files import grey, make_media, tone
 
 import davel.train
 from davel.cli import app, main
+from davel.core.annotations import Annotations
 from davel.core.config import load_config
 from davel.core.errors import ConfigError
-from davel.core.events import Event, EventList
-from davel.data.annotations import AnnotatedVideo, Annotations
+from davel.core.events import Event, EventList, Video
 from davel.data.dataset import Dataset, training_batches
 from davel.data.simulate import draw_annotations, simulate
 from davel.data.sources import DataConfig
@@ -70,7 +70,7 @@ def test_the_average_follows_the_weights_slowly():
     torch.testing.assert_close(ema.model.decoder.scales, before + 0.1)
 
 
-def video(key: str, rng: np.random.Generator) -> tuple[AnnotatedVideo, tuple[np.ndarray, np.ndarray]]:
+def video(key: str, rng: np.random.Generator) -> tuple[Video, tuple[np.ndarray, np.ndarray]]:
     """Features in which an event of each class is plain to see and hear."""
     T = int(rng.integers(20, 32))
     visual, audio = (0.1 * rng.standard_normal((T, d)).astype(np.float32) for d in DIMS.values())
@@ -83,7 +83,7 @@ def video(key: str, rng: np.random.Generator) -> tuple[AnnotatedVideo, tuple[np.
         seconds = SMALL_SPEC.timing.seconds(np.array([start - 0.5, end - 0.5]))
         events.append(Event(label, *map(float, seconds)))
     found = EventList.of(events, LABELS)
-    return AnnotatedVideo(key, T * 0.32 + 1, "train", found, EventList.of([], LABELS)), (visual, audio)
+    return Video(key, found, T * 0.32 + 1, subset="train"), (visual, audio)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def datasets():
 @pytest.fixture
 def config(tmp_path, datasets, monkeypatch) -> TrainConfig:
     monkeypatch.setattr(davel.train, "load_data", lambda *args: datasets)
-    monkeypatch.setattr(DataConfig, "annotated", lambda self: Annotations(LABELS, {}))
+    monkeypatch.setattr(DataConfig, "annotated", lambda self: Annotations.of(LABELS, {}))
     recipe = Recipe(epochs=4, warmup_epochs=1, batch_size=4, learning_rate=3e-3, ema_decay=0.5, initial_positive=20)
     data = DataConfig(annotations=Path("a.json"), videos=Path("videos"))
     return TrainConfig(name="t", output=tmp_path / "run", data=data, model=NETWORK, recipe=recipe)

@@ -124,9 +124,9 @@ def stats(
     as_json: bool = typer.Option(False, "--json", help="Everything, as a JSON object."),
 ) -> None:
     """Count videos, events and classes; say how long they are, and how much happens at once."""
-    from davel.data.annotations import read_annotations
     from davel.data.stats import statistics
     from davel.data.unav100 import ANNOTATIONS
+    from davel.formats import read_annotations
 
     if plot:
         from davel.plot import draw_statistics, require_matplotlib
@@ -184,9 +184,9 @@ def simulate(
     workers: int = typer.Option(2, min=1, help="Threads that draw and write."),
 ) -> None:
     """Draw features of real size, where the real ones cannot be had; figures made of them are marked as simulated."""
-    from davel.data.annotations import read_annotations
     from davel.data.simulate import draw_annotations
     from davel.data.simulate import simulate as run
+    from davel.formats import read_annotations
 
     if annotations:
         chosen = read_annotations(annotations).limited(classes, videos)

@@ -19,9 +19,9 @@ def demo(
     seed: int = typer.Option(SEED, min=1, help="Another seed is another scene (the model was trained on those of 0)."),
 ) -> None:
     """Render a scene, find its events, and compare them with the truth."""
-    from davel.data.annotations import read_annotations
     from davel.data.scenes.render import render_scenes
     from davel.evaluate.metrics import decoys_reported, pair
+    from davel.formats import read_annotations
     from davel.localize import load
     from davel.plot import draw, require_matplotlib
 

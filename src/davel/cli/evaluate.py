@@ -17,8 +17,7 @@ from davel.core.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from davel.core.events import EventList
-    from davel.data.annotations import AnnotatedVideo
+    from davel.core.events import EventList, Video
     from davel.data.dataset import Dataset
     from davel.data.sources import DataConfig
     from davel.evaluate import Evaluation
@@ -53,6 +52,7 @@ def evaluate(
 ) -> None:
     """Average mAP with intervals, by class and duration, with the errors that cost it."""
     from davel.core.errors import ConfigError
+    from davel.core.events import Video
     from davel.data.unav100 import ANNOTATIONS
     from davel.evaluate import evaluate as run
     from davel.evaluate import report
@@ -72,6 +72,8 @@ def evaluate(
 
     thresholds: tuple[float, ...] | float | None = None
     notes: list[str] = []
+    found: Mapping[str, EventList]
+    chosen: Mapping[str, Video]
     if is_file:
         name = Path(source).stem
         found, chosen, notes = predictions_of(Path(source), path, subset)
@@ -96,7 +98,9 @@ def evaluate(
         output.mkdir(parents=True, exist_ok=True)
         origin = "; ".join(notes) or None
         if not is_file:
-            write_text(output / "predictions.json", activitynet.dumps(found, origin, model=name, subset=subset))
+            predictions = [Video(key, events) for key, events in found.items()]
+            text = activitynet.dump_results(predictions, origin, model=name, subset=subset)
+            write_text(output / "predictions.json", text)
         write_text(output / "figures.json", json.dumps(evaluation.to_dict(), indent=1) + "\n")
         write_text(output / "report.html", report.html(evaluation))
         write_text(output / "rows.md", report.markdown([evaluation]))
@@ -109,25 +113,34 @@ def evaluate(
 
 def predictions_of(
     source: Path, annotations: Path, subset: str
-) -> tuple[Mapping[str, EventList], Mapping[str, AnnotatedVideo], list[str]]:
-    """What a file says of the videos of a subset, these videos, and what must be said of it."""
-    from davel.core.errors import ConfigError
-    from davel.data.annotations import read_annotations
+) -> tuple[Mapping[str, EventList], Mapping[str, Video], list[str]]:
+    """What a file says of the videos of a subset, these videos, and what must be said of it.
+
+    Both may be in any format. ConfigError if the predictions have classes that the annotations do not know.
+    """
+    from davel import formats
+    from davel.core.errors import ConfigError, refuse
     from davel.formats import activitynet
 
-    annotated = read_annotations(annotations)
-    chosen = annotated.subset(subset)
-    predictions = activitynet.read(source, annotated.labels)
-    found = activitynet.renamed(predictions.events, chosen)
-    ours = {key: events for key, events in found.items() if key in chosen}
+    annotated = formats.read_annotations(annotations, durations=False)
+    chosen = annotated.subset(subset, or_all=True)
+    contents = formats.inspect(source, vocabulary=annotated.vocabulary)
+    refuse(source, [problem for problem in contents.problems if problem.kind not in formats.TOLD])
+    found = {video.id: video.events for video in contents.videos}
+    names = activitynet.renamed(found, annotated.videos)
+    ours = {names[key]: events for key, events in found.items() if names[key] in chosen}
     if not ours:
-        raise ConfigError(f"{printable(source)}: has none of the {len(chosen)} videos of the subset {subset!r}")
-    if predictions.clipped:
-        console.complain(f"davel: {predictions.clipped} segments began before 0 s and were clipped")
-    if unknown := [key for key in found if key not in annotated.videos]:
+        known, given = (", ".join(map(repr, list(keys)[:2])) for keys in (chosen, found))
+        raise ConfigError(
+            f"{printable(source)}: has none of the {len(chosen)} videos of the subset {subset!r}, such as "
+            f"{printable(known)}: it has {printable(given) or 'no videos'}"
+        )
+    for line in formats.told((*annotated.told, *contents.problems)):
+        console.complain(f"davel: {printable(line)}")
+    if unknown := [key for key in found if names[key] not in annotated.videos]:
         listed = ", ".join(map(printable, unknown[:3]))
         console.complain(f"davel: {len(unknown)} predicted videos are not annotated: {listed}")
-    return ours, chosen, [predictions.origin] if predictions.origin else []
+    return ours, chosen, [contents.origin] if contents.origin else []
 
 
 def _config(
@@ -179,7 +192,7 @@ def _predict(
 
 
 def _fit(
-    folder: Path, localizer: Localizer, found: Mapping[str, EventList], videos: Mapping[str, AnnotatedVideo]
+    folder: Path, localizer: Localizer, found: Mapping[str, EventList], videos: Mapping[str, Video]
 ) -> tuple[float, ...]:
     from davel.evaluate import ANALYSED, analysis, match_videos
     from davel.models.saved import keep_thresholds

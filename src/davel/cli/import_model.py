@@ -15,7 +15,7 @@ def import_model(
     output: Path = typer.Option(..., "-o", "--output", help="The model's folder."),
 ) -> None:
     """Make a model's folder of a released checkpoint, for evaluate, plot and localize; its weights stay the same."""
-    from davel.data.annotations import read_annotations
+    from davel.formats import read_annotations
     from davel.models.saved import import_published
 
     info = import_published(checkpoint, output, read_annotations(annotations).labels)

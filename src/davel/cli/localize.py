@@ -213,6 +213,6 @@ def _truth(annotations: Path | None) -> dict[str, EventList]:
     """The true events of each video, by id."""
     if annotations is None:
         return {}
-    from davel.data.annotations import read_annotations
+    from davel.formats import read_annotations
 
     return {key: video.events for key, video in read_annotations(annotations).videos.items()}

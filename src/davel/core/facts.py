@@ -12,6 +12,15 @@ MEDIA_SUFFIXES = frozenset((
 ))
 # fmt: on
 """What counts as a video in a folder; a file that is named itself may end in anything."""
+AUDIO_SUFFIXES = frozenset((".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"))
+"""What names of sound files end in, which events of other tools come with."""
+
+
+def without_suffix(name: str) -> str:
+    """A file's name without the ending of media files; other dots are its own."""
+    stem, dot, ending = name.rpartition(".")
+    is_media = f".{ending.lower()}" in MEDIA_SUFFIXES | AUDIO_SUFFIXES
+    return stem if dot and stem and not stem.endswith("/") and is_media else name
 
 
 @dataclass(frozen=True, kw_only=True)

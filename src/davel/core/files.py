@@ -8,11 +8,12 @@ import re
 import secrets
 import socket
 import time
+import unicodedata
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from davel.core.errors import ConfigError, printable
@@ -25,6 +26,9 @@ ABANDONED_SECONDS = 24 * 3600
 """A temporary file that nobody wrote to for so long has no writer any more, wherever that was."""
 SWEEP_SECONDS = 60
 """A folder that is written to again and again is looked through for leftovers no more often."""
+
+MOST_BYTES = 180
+"""Of a name that is made of an id; what is added to it still fits into 255."""
 
 
 @contextmanager
@@ -90,6 +94,47 @@ def read_json(path: Path, what: str) -> Any:
         raise ConfigError(f"{printable(path)}: cannot read the {what}: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{printable(path)}: not JSON: {error}") from error
+
+
+def is_below(name: str) -> bool:
+    """Whether a name from a file, taken as a path, stays within the folder that it is joined to."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and not PureWindowsPath(name).drive
+
+
+def safe_names(ids: Sequence[str]) -> dict[str, PurePosixPath]:
+    """A file's name, without ending, for each of different ids: the id itself as a path below a folder, as far as it
+    can be one on every system.
+
+    What cannot stand in a name becomes `_`, and of ids that would share a name, also where capitals do not count, the
+    later ones get a number.
+    """
+    names: dict[str, PurePosixPath] = {}
+    taken: set[str] = set()
+    for key in ids:
+        steps = [_safe(step) for step in key.replace("\\", "/").split("/") if step not in ("", ".", "..")]
+        stem, number = "/".join(steps) or "_", 1
+        name = stem
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        names[key] = PurePosixPath(name)
+    return names
+
+
+def _safe(step: str) -> str:
+    """One folder or file of a path."""
+    forbidden = '<>:"|?*' if os.name == "nt" else ""
+    step = "".join("_" if c in forbidden or not _has_bytes(c) else c for c in step)
+    while len(step.encode("utf-8", "surrogateescape")) > MOST_BYTES:
+        step = step[:-1]
+    return (step.rstrip(". ") if os.name == "nt" else step) or "_"
+
+
+def _has_bytes(c: str) -> bool:
+    """Whether a character can stand in a file's name: control characters and halves of pairs cannot."""
+    return unicodedata.category(c) not in ("Cc", "Zl", "Zp", "Cs") or "\udc80" <= c <= "\udcff"
 
 
 def home() -> Path:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from davel.core.events import EventList
-from davel.core.facts import Coverage, MediaInfo
+from davel.core.events import EventList, Video
+from davel.core.facts import Coverage, MediaInfo, without_suffix
 from davel.core.timeline import Curve, Timing
 
 GATE = "gate from "
@@ -39,6 +39,18 @@ class Result:
     model: str
     weights_sha256: str
     settings: Mapping[str, Any]
+    video_id: str | None = None
+    """The video's name among others that were localized with it; None where its file's own is enough."""
+
+    @property
+    def id(self) -> str:
+        """The video's name: by default its file's without ending."""
+        return without_suffix(self.info.path.name) if self.video_id is None else self.video_id
+
+    @property
+    def video(self) -> Video:
+        """The video with its events, best first."""
+        return Video(self.id, self.events, self.duration, str(self.info.path), scored_by=self.model)
 
     @property
     def gates(self) -> dict[str, NDArray[np.floating]]:

@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from davel.data.annotations import AnnotatedVideo, Problem, inspect_annotations
+from davel.core.annotations import Problem
+from davel.core.events import Video
 from davel.data.inspection import TOLERATED, Reader
 from davel.data.simulate import simulation_of
 from davel.features.spec import FeatureSpec
+from davel.formats import inspect_annotations
 from davel.models.targets import REGRESSION_RANGES, Ranges, reached
 
 MULTIPLE = 32
@@ -89,7 +91,7 @@ def check(
             problems += found
             if not found:
                 cut.append(max(lengths.values()) - min(lengths.values()))
-                if _differs(min(lengths.values()), expected := reader.spec.timing.num_steps(video.duration)):
+                if _differs(min(lengths.values()), expected := reader.spec.timing.num_steps(video.seconds)):
                     stray.append(f"{video.id} ({min(lengths.values())} for {expected})")
             if progress:
                 progress(done, len(annotated.videos))
@@ -99,7 +101,7 @@ def check(
     return Report(
         features=kind,
         origin=simulation.origin if simulation else None,
-        subsets=dict(Counter(video.subset for video in annotated.videos.values())),
+        subsets=dict(Counter(video.subset or "" for video in annotated.videos.values())),
         events=sum(len(video.events) for video in annotated.videos.values()),
         classes=len(annotated.labels),
         problems=tuple(problems),
@@ -112,7 +114,7 @@ def _differs(steps: int, expected: int) -> bool:
     return abs(steps - expected) > max(TOLERATED, 0.1 * expected)
 
 
-def _notes(videos: Mapping[str, AnnotatedVideo], cut: Sequence[int]) -> list[str]:
+def _notes(videos: Mapping[str, Video], cut: Sequence[int]) -> list[str]:
     notes = []
     empty = [key for key, video in videos.items() if not len(video.events)]
     if empty:
@@ -127,7 +129,7 @@ def _notes(videos: Mapping[str, AnnotatedVideo], cut: Sequence[int]) -> list[str
     return notes
 
 
-def _repeats(video: AnnotatedVideo) -> bool:
+def _repeats(video: Video) -> bool:
     rows = np.column_stack([video.events.segments, video.events.label_ids])
     return len(np.unique(rows, axis=0)) < len(rows)
 
@@ -136,9 +138,9 @@ def _listed(items: Sequence[str], most: int = 3) -> str:
     return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
 
 
-def fit_grid(videos: Mapping[str, AnnotatedVideo], spec: FeatureSpec) -> GridFit:
+def fit_grid(videos: Mapping[str, Video], spec: FeatureSpec) -> GridFit:
     """How the events lie on a feature's grid, and what model length and regression ranges they need."""
-    steps = np.array([spec.timing.num_steps(video.duration) for video in videos.values()])
+    steps = np.array([spec.timing.num_steps(video.seconds) for video in videos.values()])
     segments = spec.timing.steps(np.concatenate([video.events.segments for video in videos.values()]))  # (N, 2)
     owners = np.repeat(steps, [len(video.events) for video in videos.values()])  # (N,)
     ranges = suggest_ranges(segments[:, 1] - segments[:, 0])

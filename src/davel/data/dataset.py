@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from davel.data.annotations import AnnotatedVideo
+from davel.core.events import Video
 from davel.features.spec import FeatureSpec
 from davel.models.detector import Truth
 
@@ -76,7 +76,7 @@ class Batch:
 class Dataset:
     """Annotated videos whose features are read when asked for."""
 
-    videos: Mapping[str, AnnotatedVideo]
+    videos: Mapping[str, Video]
     read: Callable[[str], tuple[Floats, Floats]]
     """A video's visual (T, Dv) and audio (T, Da) features, by id."""
     spec: FeatureSpec

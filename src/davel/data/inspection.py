@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from davel.data.annotations import AnnotatedVideo, Problem
+from davel.core.annotations import Problem
+from davel.core.events import Video
 from davel.data.simulate import Simulation
 from davel.data.unav100 import BrokenFeatures, load_stream, open_stream
 from davel.features.family import Family, family
@@ -47,7 +48,7 @@ class Reader:
     def spec(self) -> FeatureSpec:
         return self.family.spec
 
-    def inspect(self, video: AnnotatedVideo) -> tuple[AnnotatedVideo, list[Problem], dict[str, int]]:
+    def inspect(self, video: Video) -> tuple[Video, list[Problem], dict[str, int]]:
         """The video, what is wrong with its features, and the steps of each stream that can be read."""
         lengths: dict[str, int] = {}
         problems = []
@@ -67,16 +68,16 @@ class Reader:
         return video, problems, lengths
 
 
-def length_problems(video: AnnotatedVideo, lengths: Mapping[str, int], spec: FeatureSpec) -> list[Problem]:
+def length_problems(video: Video, lengths: Mapping[str, int], spec: FeatureSpec) -> list[Problem]:
     """Streams that differ in length, or that cannot be of this video: half as long again as its duration says."""
     shortest, longest = min(lengths.values()), max(lengths.values())
     told = ", ".join(f"{stream} {T}" for stream, T in lengths.items())
     if longest - shortest > TOLERATED:
         return [Problem(video.id, "unequal", f"streams of unequal length: {told}{_cause(shortest / longest)}")]
-    expected = spec.timing.num_steps(video.duration)
+    expected = spec.timing.num_steps(video.seconds)
     ratio = shortest / expected
     if abs(shortest - expected) > TOLERATED and not 2 / 3 < ratio < 3 / 2:
-        text = f"{shortest} steps where {video.duration:g} s give {expected}{_cause(ratio)}"
+        text = f"{shortest} steps where {video.seconds:g} s give {expected}{_cause(ratio)}"
         return [Problem(video.id, "length", text)]
     return []
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from davel.core.annotations import Annotations
 from davel.core.errors import ConfigError, printable
-from davel.data.annotations import Annotations, write_annotations
 from davel.data.check import fit_grid
 from davel.features.light import SPEC
-from davel.formats import write_text
+from davel.formats import write_annotations, write_text
 
 LONGEST = 512
 """Steps at most: a longer model's weights grow with the square, and longer videos are cropped to train on."""

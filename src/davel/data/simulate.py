@@ -22,14 +22,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from davel.core.annotations import Annotations
 from davel.core.config import parse
 from davel.core.errors import ConfigError, printable
-from davel.core.events import EventList
+from davel.core.events import EventList, Video
 from davel.core.files import replacing
-from davel.data.annotations import AnnotatedVideo, Annotations, read_annotations, write_annotations
 from davel.data.unav100 import ANNOTATIONS, FEATURES
 from davel.features.family import Family, family
 from davel.features.spec import MODALITIES, FeatureSpec
+from davel.formats import read_annotations, write_annotations
 
 Array = NDArray[np.float32]
 MARKER = "simulated.json"
@@ -99,12 +100,12 @@ class Simulation:
             result[modality] = both / np.linalg.norm(both, axis=1, keepdims=True)
         return result
 
-    def draw(self, video: AnnotatedVideo) -> tuple[Array, Array]:
+    def draw(self, video: Video) -> tuple[Array, Array]:
         """A video's features: visual (T, Dv), audio (T, Da)"""
         rng = np.random.default_rng([self.seed, 2, zlib.crc32(video.id.encode())])
         spec = self.family.spec
         timing = spec.timing
-        T = timing.num_steps(video.duration)
+        T = timing.num_steps(video.seconds)
         decoys = self._decoys(video, rng)
         result = []
         for m, modality in enumerate(MODALITIES):
@@ -119,7 +120,7 @@ class Simulation:
             result.append(x)
         return result[0], result[1]
 
-    def _decoys(self, video: AnnotatedVideo, rng: np.random.Generator) -> tuple[EventList, EventList]:
+    def _decoys(self, video: Video, rng: np.random.Generator) -> tuple[EventList, EventList]:
         """What is only seen and what is only heard: the annotated decoys, or ones drawn for this video.
 
         None is of a class that has an event in the video: the two might meet and be an event.
@@ -129,8 +130,8 @@ class Simulation:
         free = np.setdiff1d(np.arange(self.num_classes), video.events.label_ids)
         N = int(rng.poisson(self.decoys)) if len(free) else 0
         labels = rng.choice(free, N) if N else np.zeros(0, np.int64)
-        length = np.minimum(rng.lognormal(1.9, 1.0, N) + 0.5, 0.9 * video.duration)
-        start = rng.random(N) * (video.duration - length)
+        length = np.minimum(rng.lognormal(1.9, 1.0, N) + 0.5, 0.9 * video.seconds)
+        start = rng.random(N) * (video.seconds - length)
         heard = (rng.random(self.num_classes) < 0.5)[labels]  # a class is either seen or heard here, never both
         both = EventList(np.stack([start, start + length], axis=1), np.ones(N), labels, video.events.labels)
         return both.select(~heard), both.select(heard)
@@ -167,7 +168,6 @@ def draw_annotations(num_videos: int, num_classes: int, seed: int = 0) -> Annota
     """
     rng = np.random.default_rng([seed, 3])
     labels = tuple(f"class {c:0{len(str(num_classes - 1))}d}" for c in range(num_classes))
-    none = EventList.of([], labels)
     videos = {}
     for i in range(num_videos):
         duration = min(max(rng.normal(42, 12), 10.0), 60.0)
@@ -179,8 +179,8 @@ def draw_annotations(num_videos: int, num_classes: int, seed: int = 0) -> Annota
         subset = ("train", "train", "train", "validation", "test")[i % 5]
         events = EventList(segments, np.ones(N), rng.choice(classes, N), labels)
         key = f"sim{seed}-{i:05d}"
-        videos[key] = AnnotatedVideo(key, duration, subset, events, none)
-    return Annotations(labels, videos)
+        videos[key] = Video(key, events, duration, subset=subset)
+    return Annotations.of(labels, videos)
 
 
 def simulation_of(folder: Path, kind: str) -> Simulation | None:
@@ -196,7 +196,7 @@ def simulation_of(folder: Path, kind: str) -> Simulation | None:
 def bytes_of(annotations: Annotations, features: str) -> int:
     """How much room the simulated features of these videos take on disk."""
     made = family(features)
-    steps = sum(made.spec.timing.num_steps(video.duration) for video in annotations.videos.values())
+    steps = sum(made.spec.timing.num_steps(video.seconds) for video in annotations.videos.values())
     return steps * sum(made.dims.values()) * np.dtype(np.float32).itemsize
 
 
@@ -238,7 +238,7 @@ def simulate(
     return output
 
 
-def _write(simulation: Simulation, folder: Path, video: AnnotatedVideo) -> None:
+def _write(simulation: Simulation, folder: Path, video: Video) -> None:
     made = simulation.family
     for array, modality in zip(simulation.draw(video), MODALITIES, strict=True):
         streams = made.of(modality)

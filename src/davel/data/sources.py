@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from davel.core.annotations import Annotations, Problem
 from davel.core.errors import ConfigError, printable, refuse
-from davel.data.annotations import AnnotatedVideo, Annotations, Problem, read_annotations
+from davel.core.events import Video
 from davel.data.dataset import Dataset
 from davel.data.inspection import Reader
 from davel.data.simulate import MARKER, Simulation, simulation_of
@@ -24,6 +25,7 @@ from davel.features.family import family, names
 from davel.features.folder import spec_of_all
 from davel.features.reading import spec_of
 from davel.features.spec import FeatureSpec
+from davel.formats import read_annotations
 
 SUFFIX = ".safetensors"
 KEPT = re.compile(r"(-[0-9a-f]{12}\.\w+)?\.safetensors$")
@@ -84,7 +86,7 @@ class DataConfig:
         """The annotations, as far as they are asked for."""
         return read_annotations(self.annotations).limited(self.classes, self.limit)
 
-    def open(self, videos: Mapping[str, AnnotatedVideo], progress: Callable[[int, int], None] | None) -> Dataset:
+    def open(self, videos: Mapping[str, Video], progress: Callable[[int, int], None] | None) -> Dataset:
         """The features of annotated videos; those that are not there yet are extracted."""
         if self.features is not None and self.kind != "davel":
             return open_unav100(
@@ -100,7 +102,7 @@ class DataConfig:
 
 
 def open_videos(
-    videos: Mapping[str, AnnotatedVideo],
+    videos: Mapping[str, Video],
     folder: Path,
     cache: Path,
     extractor: str = "light",
@@ -123,7 +125,7 @@ def open_videos(
     return _dataset(usable, {key: extracted.paths[files[key]] for key in usable}, spec_of(extractor), problems)
 
 
-def open_features(videos: Mapping[str, AnnotatedVideo], folder: Path, *, skip_broken: bool = False) -> Dataset:
+def open_features(videos: Mapping[str, Video], folder: Path, *, skip_broken: bool = False) -> Dataset:
     """The given videos' features, extracted before: `ID.safetensors`, or as davel names the ones that it keeps.
 
     ConfigError lists those that are missing, unless they are to be skipped; all must be of one protocol.
@@ -134,7 +136,7 @@ def open_features(videos: Mapping[str, AnnotatedVideo], folder: Path, *, skip_br
 
 
 def open_unav100(
-    videos: Mapping[str, AnnotatedVideo],
+    videos: Mapping[str, Video],
     folder: Path,
     kind: str,
     annotations: Path,
@@ -167,7 +169,7 @@ def open_unav100(
 
 
 def _find(
-    videos: Mapping[str, AnnotatedVideo], folder: Path, key_of: Callable[[Path], str]
+    videos: Mapping[str, Video], folder: Path, key_of: Callable[[Path], str]
 ) -> tuple[dict[str, Path], list[Problem]]:
     """The file of each video by id, and what is wrong with the others."""
     if not folder.is_dir():
@@ -182,8 +184,8 @@ def _find(
 
 
 def _usable(
-    videos: Mapping[str, AnnotatedVideo], folder: Path, problems: list[Problem], skip_broken: bool, hint: str = ""
-) -> dict[str, AnnotatedVideo]:
+    videos: Mapping[str, Video], folder: Path, problems: list[Problem], skip_broken: bool, hint: str = ""
+) -> dict[str, Video]:
     """The videos without a problem. ConfigError if there are others and they are not to be skipped, or if none is."""
     if not skip_broken:
         refuse(folder, problems, hint)
@@ -199,7 +201,7 @@ def _ids(problems: list[Problem]) -> tuple[str, ...]:
 
 
 def _dataset(
-    videos: Mapping[str, AnnotatedVideo], paths: Mapping[str, Path], spec: FeatureSpec, problems: list[Problem]
+    videos: Mapping[str, Video], paths: Mapping[str, Path], spec: FeatureSpec, problems: list[Problem]
 ) -> Dataset:
     def read(key: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         features = store.load(paths[key], spec)

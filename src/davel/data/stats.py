@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from davel.core.annotations import Annotations
 from davel.core.events import EventList
-from davel.data.annotations import Annotations
 
 PERCENTILES = (5, 25, 50, 75, 95, 100)
 
@@ -58,19 +58,19 @@ def statistics(annotations: Annotations) -> Statistics:
     counts = np.bincount(label_ids, minlength=len(annotations.labels))
     classes = {annotations.labels[c]: int(counts[c]) for c in np.argsort(-counts, kind="stable")}
     meets = [_meets(video.events) for video in videos]
-    total = sum(video.duration for video in videos)
+    total = sum(video.seconds for video in videos)
     seconds: Counter[int] = Counter()
     for video in videos:
-        seconds.update(_at_once(video.events.segments, video.duration))
+        seconds.update(_at_once(video.events.segments, video.seconds))
     happening = sum(time for number, time in seconds.items() if number)
     lengths = event_seconds(annotations)
     return Statistics(
-        subsets=dict(Counter(video.subset for video in videos)),
+        subsets=dict(Counter(video.subset or "" for video in videos)),
         videos=len(videos),
         events=len(lengths),
         classes=classes,
         hours=round(total / 3600, 2),
-        video_seconds=_percentiles(np.array([video.duration for video in videos])),
+        video_seconds=_percentiles(np.array([video.seconds for video in videos])),
         event_seconds=_percentiles(lengths),
         events_per_video=dict(sorted(Counter(len(video.events) for video in videos).items())),
         classes_per_video=dict(sorted(Counter(len(np.unique(video.events.label_ids)) for video in videos).items())),

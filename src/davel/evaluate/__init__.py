@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from davel.core.errors import ConfigError
-from davel.core.events import EventList
-from davel.data.annotations import AnnotatedVideo
+from davel.core.events import EventList, Video
 from davel.data.dataset import Dataset, Sample, collate
 from davel.detection import DecodeSettings, decode
 from davel.detection.windows import find_events
@@ -49,7 +48,7 @@ def predict(
                 visual, audio = torch.from_numpy(samples[0].visual), torch.from_numpy(samples[0].audio)
                 video = dataset.videos[samples[0].id]
                 seen = find_events(model, [(visual, audio)], dataset.spec.timing, video.events.labels, settings)
-                found[video.id] = seen.events.clipped(0, video.duration)
+                found[video.id] = seen.events.clipped(0, video.seconds)
             else:
                 batch = collate(samples).to(device)
                 with torch.inference_mode():
@@ -99,14 +98,14 @@ def _decode(
     outputs: Outputs, mask: Tensor, samples: Sequence[Sample], dataset: Dataset, settings: DecodeSettings | None
 ) -> dict[str, EventList]:
     videos = [dataset.videos[s.id] for s in samples]
-    durations = [video.duration for video in videos]
+    durations = [video.seconds for video in videos]
     events = decode(outputs, mask, dataset.spec.timing, durations, settings, videos[0].events.labels)
     return dict(zip((s.id for s in samples), events, strict=True))
 
 
 def _batches(dataset: Dataset, size: int, max_length: int) -> Iterator[list[Sample]]:
     """The videos, those of about one length together; one that is longer than the model is alone."""
-    by_duration = sorted(dataset.videos, key=lambda key: dataset.videos[key].duration)
+    by_duration = sorted(dataset.videos, key=lambda key: dataset.videos[key].seconds)
     waiting: list[Sample] = []
     for key in by_duration if size > 1 else dataset.videos:
         sample = dataset.sample(key)
@@ -121,21 +120,19 @@ def _batches(dataset: Dataset, size: int, max_length: int) -> Iterator[list[Samp
         yield waiting
 
 
-def score(predicted: Mapping[str, EventList], videos: Mapping[str, AnnotatedVideo], num_classes: int) -> dict[str, Any]:
+def score(predicted: Mapping[str, EventList], videos: Mapping[str, Video], num_classes: int) -> dict[str, Any]:
     """The field's figures, all in 0..1: `average_mAP` over tIoU 0.1 to 0.9, `mAP` at each, and, where the annotations
     have decoys, the part of them that is reported with a score of at least 0.5."""
     return _score(match_videos(predicted, videos, num_classes), predicted, videos)
 
 
-def match_videos(predicted: Mapping[str, EventList], videos: Mapping[str, AnnotatedVideo], num_classes: int) -> Matches:
+def match_videos(predicted: Mapping[str, EventList], videos: Mapping[str, Video], num_classes: int) -> Matches:
     """Which predictions find which events of the given videos; those of other videos do not count."""
     ours = {key: predicted[key] for key in videos if key in predicted}
     return match(ours, {key: video.events for key, video in videos.items()}, num_classes)
 
 
-def _score(
-    matches: Matches, predicted: Mapping[str, EventList], videos: Mapping[str, AnnotatedVideo]
-) -> dict[str, Any]:
+def _score(matches: Matches, predicted: Mapping[str, EventList], videos: Mapping[str, Video]) -> dict[str, Any]:
     *mean, average = _rounded(analysis.mean_average_precision(matches.average_precision()))
     figures: dict[str, Any] = {
         "average_mAP": average,
@@ -159,7 +156,7 @@ class Evaluation:
     notes: tuple[str, ...]
     """What must be said wherever its figures are printed, e.g. that features are simulated."""
     labels: tuple[str, ...]
-    videos: Mapping[str, AnnotatedVideo]
+    videos: Mapping[str, Video]
     matches: Matches
     figures: dict[str, Any]
     """What `score` says, and `intervals` (95 %, over videos), `classes`, `durations`, `errors`, `missed`, `recall`, and
@@ -175,7 +172,7 @@ ANALYSED = THRESHOLDS.index(0.5)
 
 def evaluate(
     predicted: Mapping[str, EventList],
-    videos: Mapping[str, AnnotatedVideo],
+    videos: Mapping[str, Video],
     labels: Sequence[str],
     *,
     name: str = "predictions",

@@ -44,9 +44,9 @@ def compare_models(
     for name, localizer in models.items():
         localizer.info.features.require(dataset.spec, name, "the data")
         seen = find_events(localizer.model, [(visual, audio)], dataset.spec.timing, localizer.info.labels)
-        events = seen.events.clipped(0, video.duration)
+        events = seen.events.clipped(0, video.seconds)
         found[name] = events.above(localizer.info.threshold if threshold is None else threshold)
         for modality, gate in seen.gates.items():
             times = dataset.spec.timing.seconds(np.arange(len(gate), dtype=np.float64))
             gates[f"{name}: from {modality}"] = times, gate
-    return Compared(key, video.duration, video.events, found, gates, dataset.origin)
+    return Compared(key, video.seconds, video.events, found, gates, dataset.origin)

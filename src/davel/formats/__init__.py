@@ -1,77 +1,65 @@
 """Files of events that people's tools read and write: one reader and one writer for each.
 
-`read` and `write` go between files and `Video`s; `losses` says what a format cannot hold.
+`read_videos` and `write` go between files and `Video`s, `read_annotations` and `write_annotations` between files and
+data sets; `losses` says what a format cannot hold. A format is one module and one line of `FORMATS`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
-from davel.core.errors import ConfigError, printable
+from davel.core.annotations import Annotations, Problem, Vocabulary
+from davel.core.errors import ConfigError, printable, refuse
+from davel.core.events import Video
 from davel.core.files import replacing
 from davel.core.result import Result
-from davel.formats import eaf, edl, objects, subtitles, tables
-from davel.formats.base import Format, Video
+from davel.formats import (
+    activitynet,
+    audacity,
+    davel_json,
+    dcase,
+    delimited,
+    eaf,
+    edl,
+    jsonl,
+    labelstudio,
+    raven,
+    rttm,
+    subtitles,
+)
+from davel.formats.base import MILLI, POLICIES, TOLD, Collector, Contents, File, Format, Policy, id_of, ids_of
 
-__all__ = ["FORMATS", "Format", "Video", "losses", "read", "save", "sniff", "write", "write_text", "writer"]
+__all__ = [
+    "FORMATS", "POLICIES", "TOLD", "Collector", "Contents", "File", "Format", "Policy", "Video", "id_of", "ids_of",
+    "inspect", "inspect_annotations", "losses", "read", "read_annotations", "read_videos", "recognised", "save",
+    "table", "told", "write", "write_annotations", "write_text", "writer",
+]  # fmt: skip
 
-ALL = frozenset({"scores", "durations", "many"})
-MILLI, MICRO = 1e-3, 1e-6
+ENTRY_POINTS = "davel.formats"
 FORMATS: dict[str, Format] = {
-    f.name: f
-    for f in (
-        Format(
-            name="json", suffix="json", dumps=objects.dump_events, loads=objects.load_events,
-            holds=frozenset({"scores", "durations"}), unit=0,
-        ),
-        Format(
-            name="csv", suffix="csv", dumps=tables.dump_csv, loads=tables.load_csv,
-            holds=frozenset({"scores", "many"}), unit=MILLI,
-        ),
-        Format(
-            name="tsv", suffix="tsv", dumps=tables.dump_tsv, loads=tables.load_tsv,
-            holds=frozenset({"scores", "many"}), unit=MILLI,
-        ),
-        Format(name="jsonl", suffix="jsonl", dumps=tables.dump_jsonl, loads=tables.load_jsonl, holds=ALL, unit=0),
-        Format(
-            name="activitynet", suffix="activitynet.json", dumps=objects.dump_truth, loads=objects.load_truth,
-            holds=frozenset({"durations", "many"}), unit=0,
-        ),
-        Format(
-            name="results", suffix="results.json", dumps=objects.dump_results, loads=objects.load_results,
-            holds=frozenset({"scores", "many"}), unit=0,
-        ),
-        Format(
-            name="labelstudio", suffix="labelstudio.json", dumps=objects.dump_labelstudio,
-            loads=objects.load_labelstudio, holds=frozenset({"scores", "many"}), unit=0,
-        ),
-        Format(
-            name="dcase", suffix="dcase.tsv", dumps=tables.dump_dcase, loads=tables.load_dcase,
-            holds=frozenset({"many"}), unit=MILLI,
-        ),
-        Format(name="audacity", suffix="audacity.txt", dumps=tables.dump_audacity, loads=tables.load_audacity),
-        Format(
-            name="raven", suffix="raven.txt", dumps=tables.dump_raven, loads=tables.load_raven,
-            holds=frozenset({"scores", "many"}), more="videos without events",
-        ),
-        Format(
-            name="rttm", suffix="rttm", dumps=tables.dump_rttm, loads=tables.load_rttm,
-            holds=frozenset({"scores", "many"}), more="videos without events, and spaces in names, which become _",
-        ),
-        Format(
-            name="vtt", suffix="vtt", dumps=subtitles.dump_vtt, loads=subtitles.load_vtt,
-            holds=frozenset({"scores"}), unit=MILLI,
-        ),
-        Format(name="srt", suffix="srt", dumps=subtitles.dump_srt, loads=subtitles.load_srt, unit=MILLI),
-        Format(name="eaf", suffix="eaf", dumps=eaf.dumps, loads=eaf.loads, unit=MILLI),
-        Format(
-            name="edl", suffix="edl", dumps=edl.dumps, loads=edl.loads, holds=frozenset({"scores"}), unit=1 / edl.FPS,
-        ),
+    form.name: form
+    for form in (
+        davel_json.FORMAT,
+        delimited.CSV,
+        delimited.TSV,
+        jsonl.FORMAT,
+        activitynet.TRUTH,
+        activitynet.RESULTS,
+        labelstudio.FORMAT,
+        dcase.FORMAT,
+        audacity.FORMAT,
+        raven.FORMAT,
+        rttm.FORMAT,
+        subtitles.VTT,
+        subtitles.SRT,
+        eaf.FORMAT,
+        edl.FORMAT,
+        *(point.load() for point in entry_points(group=ENTRY_POINTS)),
     )
-}  # fmt: skip
-"""By name."""
+}
+"""By name; those of other packages last."""
 
 
 def named(name: str) -> Format:
@@ -91,54 +79,124 @@ def of_name(path: Path) -> Format:
     return found
 
 
-def sniff(path: Path, text: str) -> Format:
-    """The format of a file, by its name where that is enough, else by its content. ConfigError if neither tells."""
-    ending = path.suffix.lower()
-    if ending in (".csv", ".jsonl", ".vtt", ".srt", ".eaf", ".rttm", ".edl"):
-        return FORMATS[ending[1:]]
-    head = text.lstrip("\ufeff").partition("\n")[0].rstrip("\r")
-    if ending == ".json":
-        return FORMATS[_kind_of_json(path, text)]
-    columns = head.split("\t")
-    if "Begin Time (s)" in columns:
-        return FORMATS["raven"]
-    if "event_label" in columns:
-        return FORMATS["dcase"]
-    if {"label", "start", "end"} <= set(columns):
-        return FORMATS["tsv"]
-    if len(columns) == 3 and ending == ".txt":
-        return FORMATS["audacity"]
-    raise ConfigError(f"{printable(path)}: not a file of events that davel knows: say --from, if it is one")
+def recognised(file: File) -> Format | None:
+    """The format of a file, by its name where that is enough, else by its content; None if it is of none.
+
+    What another package brings comes before davel's own.
+    """
+    return next((form for form in reversed(FORMATS.values()) if form.recognises(file)), None)
 
 
-def _kind_of_json(path: Path, text: str) -> str:
+def open_file(path: Path) -> File:
+    """ConfigError if it cannot be read."""
     try:
-        content = json.loads(text)
+        return File(path.name, path.read_bytes().decode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise ConfigError(f"{printable(path)}: cannot read: {error.strerror}") from error
+
+
+def collect(path: Path, name: str | None = None, vocabulary: Vocabulary | None = None) -> tuple[Format, Collector]:
+    """What a file says, unchecked, and its format: that of the name, or the one that it seems to have.
+
+    ConfigError if it is of no format, or not of this one.
+    """
+    file = open_file(path)
+    form = named(name) if name else recognised(file)
+    if form is None:
+        raise ConfigError(f"{printable(path)}: {_strange(file)}")
+    try:
+        return form, form.collect(file, vocabulary=vocabulary)
+    except (ValueError, KeyError, RecursionError) as error:
+        raise ConfigError(f"{printable(path)}: as {form.name}: {error}") from error
+
+
+def _strange(file: File) -> str:
+    """What is to be said of a file that no format recognises."""
+    if file.ending != "json":
+        return "not a file of events that davel knows: say --from, if it is one"
+    try:
+        return f"JSON, but without {'a list' if file.json == [] else 'schema, database, results'}: not a file of events"
     except ValueError as error:
-        raise ConfigError(f"{printable(path)}: not JSON: {error}") from error
-    if isinstance(content, list):
-        return "labelstudio"
-    keys = {"schema": "json", "database": "activitynet", "results": "results"}
-    for key, kind in keys.items():
-        if isinstance(content, dict) and key in content:
-            return kind
-    raise ConfigError(f"{printable(path)}: JSON, but without {', '.join(keys)}: not a file of events")
+        return str(error)
+
+
+def inspect(
+    path: Path, name: str | None = None, *, clip: bool = True, truth: bool = False, vocabulary: Vocabulary | None = None
+) -> Contents:
+    """All of a file that makes sense, and all that is wrong with the rest. ConfigError if it is no file of events.
+
+    `clip` and `truth`: see `Collector.contents`. `vocabulary` are the classes that there are, where they are known.
+    """
+    return collect(path, name, vocabulary)[1].contents(clip=clip, truth=truth)
+
+
+def read_videos(
+    path: Path, name: str | None = None, *, policy: Policy = "clip", vocabulary: Vocabulary | None = None
+) -> tuple[list[Video], list[Problem]]:
+    """The videos of a file with their events, and what of it was mended or left out.
+
+    The format is that of the name, or the one that the file seems to have. ConfigError says what is wrong with the
+    file, and where, if the policy does not let it pass.
+    """
+    if policy not in POLICIES:
+        raise ConfigError(f"unknown policy {policy!r}: choose from {', '.join(POLICIES)}")
+    form, found = collect(path, name, vocabulary)
+    contents = found.contents(clip=policy == "clip")
+    if policy != "skip":
+        wrong = [p for p in contents.problems if policy == "refuse" or p.kind not in TOLD]
+        refuse(f"{printable(path)}: as {form.name}", wrong)
+    return contents.videos, contents.problems
 
 
 def read(path: Path, name: str | None = None) -> list[Video]:
-    """The videos of a file and their events, in the format of that name, or in the one that it seems to have.
+    """The videos of a file and their events; ConfigError as `read_videos`, with its policy `clip`."""
+    return read_videos(path, name)[0]
 
-    ConfigError says what is wrong with the file, and where.
+
+def told(problems: Sequence[Problem]) -> list[str]:
+    """What was mended or left out, a line for each kind of problem."""
+    lines = []
+    for kind, text in (
+        ("cut", "events reached out of their video and were cut"),
+        ("outside", "events lay outside of their video and were left out"),
+        ("annotation", "events or videos were left out"),
+    ):
+        if those := [problem for problem in problems if problem.kind == kind]:
+            lines.append(f"{len(those)} {text}: {those[0]}{' ...' if len(those) > 1 else ''}")
+    return lines + [problem.text for problem in problems if problem.kind == "score"]
+
+
+def read_annotations(path: Path, *, durations: bool = True) -> Annotations:
+    """A data set from a file of any format. ConfigError lists what is wrong with it, by video.
+
+    Events that end after their video are cut, which `told` says. `durations`: whether every video needs one.
     """
-    try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise ConfigError(f"{printable(path)}: cannot read: {error.strerror}") from error
-    form = named(name) if name else sniff(path, text)
-    try:
-        return form.loads(text, path.name.partition(".")[0])
-    except (ValueError, KeyError, RecursionError) as error:
-        raise ConfigError(f"{printable(path)}: as {form.name}: {error}") from error
+    annotations, problems = inspect_annotations(path, durations=durations)
+    refuse(path, problems)
+    return annotations
+
+
+def inspect_annotations(path: Path, *, durations: bool = True) -> tuple[Annotations, list[Problem]]:
+    """What of a file can be used as truth, and all that is wrong with the rest. ConfigError if it is no such file."""
+    contents = inspect(path, truth=True)
+    if not contents.videos:
+        raise ConfigError(f"{printable(path)}: has no videos: name those without events too")
+    problems = [problem for problem in contents.problems if problem.kind != "cut"]
+    videos = {video.id: video for video in contents.videos}
+    if durations:
+        named = {problem.id for problem in problems if "needs a duration" in problem.text}
+        missing = [key for key, video in videos.items() if video.duration is None]
+        problems += [
+            Problem(key, "annotation", "needs a duration in seconds, got None") for key in missing if key not in named
+        ]
+        videos = {key: video for key, video in videos.items() if key not in set(missing)}
+    cut = tuple(problem for problem in contents.problems if problem.kind == "cut")
+    return Annotations(contents.vocabulary, videos, cut), problems
+
+
+def write_annotations(path: Path, annotations: Annotations) -> None:
+    """Write a file that `read_annotations` reads."""
+    write_text(path, activitynet.dump_truth(list(annotations.videos.values()), annotations.labels))
 
 
 def write(videos: Sequence[Video], path: Path, name: str | None = None) -> list[str]:
@@ -156,6 +214,10 @@ def losses(videos: Sequence[Video], form: Format) -> list[str]:
         lines.append(f"{form.name} holds no scores")
     if "durations" not in form.holds and any(v.duration is not None for v in videos):
         lines.append(f"{form.name} holds no durations of videos")
+    if "kinds" not in form.holds and any(v.events.kinds is not None for v in videos):
+        lines.append(f"{form.name} does not hold whether events are seen or heard")
+    if form.name != activitynet.TRUTH.name and any(v.decoys for v in videos):
+        lines.append(f"{form.name} holds no decoys")
     if form.unit >= MILLI and any(v.events for v in videos):
         lines.append(f"{form.name} holds times to {form.unit:g} s")
     if form.more:
@@ -163,14 +225,24 @@ def losses(videos: Sequence[Video], form: Format) -> list[str]:
     return lines
 
 
+def table() -> str:
+    """All formats as a table in Markdown, for the documentation."""
+    lines = ["| format | ends in | for | holds |", "|---|---|---|---|"]
+    for form in FORMATS.values():
+        holds = ["many videos" if "many" in form.holds else "one video"]
+        holds += [name for name in ("scores", "durations", "kinds") if name in form.holds]
+        unit = f"; times to {form.unit:g} s" if form.unit >= MILLI else ""
+        more = f"; no {form.more}" if form.more else ""
+        lines.append(f"| `{form.name}` | `.{form.suffix}` | {form.about} | {', '.join(holds)}{unit}{more} |")
+    return "\n".join(lines)
+
+
 def writer(name: str) -> Callable[[Result], str]:
     """A localizer's result as text; davel's own format holds all of it. ConfigError if the format is not known."""
     form = named(name)
-    if name == "json":
-        return objects.dump_result
-    return lambda result: form.dumps(
-        [Video(result.info.path.stem, result.events, result.duration, str(result.info.path))]
-    )
+    if name == davel_json.FORMAT.name:
+        return davel_json.dump_result
+    return lambda result: form.dumps([result.video])
 
 
 def save(result: Result, path: str | Path) -> Path:
@@ -182,5 +254,9 @@ def save(result: Result, path: str | Path) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all; bytes of names that are not text are kept."""
+    try:
+        content = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a pair of UTF-16, which JSON may hold
+        content = text.encode("utf-8", "backslashreplace")
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+        temporary.write_bytes(content)

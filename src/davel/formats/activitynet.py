@@ -1,103 +1,129 @@
-"""ActivityNet's results, which UnAV-100's evaluation reads as well.
+"""ActivityNet's JSON, as UnAV-100 has it: annotations, and predictions ("results").
 
-{"version": "...", "results": {ID: [{"label": "dog barking", "score": 0.9, "segment": [1.2, 3.4]}, ...]},
- "external_data": {...}}
+    {"version": "...", "database": {ID: {"duration": 47.68, "subset": "train",
+        "annotations": [{"segment": [13.01, 15.78], "label": "skateboarding", "label_id": 36}, ...]}}}
+    {"version": "...", "results": {ID: [{"label": "skateboarding", "score": 0.9, "segment": [12.9, 15.5]}, ...]},
+        "external_data": {...}}
+
+`labels` beside `database` may list all classes by id, where not all of them happen. A video may also list `decoys`,
+things seen but silent or heard but hidden, in the same form with a `kind`. Predictions may give a `label_id` in place
+of a label.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from davel.core.errors import ConfigError, printable, refuse
-from davel.core.events import EventList
-from davel.core.files import read_json
+from davel.core.events import Event, EventList, Video
+from davel.formats.base import Collector, File, Format, mapping
 
 VERSION = "davel.results/1"
 
 
-@dataclass(frozen=True)
-class Predictions:
-    events: dict[str, EventList]
-    """By video."""
-    clipped: int
-    """Segments that began before 0, and now begin there."""
-    origin: str | None
-    """What must be said wherever a figure on them is printed, if the file says so: that features are simulated."""
+def dump_truth(videos: Sequence[Video], labels: Sequence[str] | None = None) -> str:
+    """Annotations, with all classes listed; what has no subset is for training."""
+    if labels is None:
+        labels = list(dict.fromkeys(label for v in videos for label in (*v.events.labels, *v.decoys.labels)))
+    ids = {label: i for i, label in enumerate(labels)}
 
-
-def dumps(events: Mapping[str, EventList], origin: str | None = None, **external: Any) -> str:
-    """Predictions as a JSON object; times in seconds. `external` is kept as external data."""
-    results = {
-        key: [
-            {"label": found.labels[c], "score": round(float(p), 6), "segment": [round(float(x), 4) for x in segment]}
-            for c, p, segment in zip(found.label_ids, found.scores, found.segments, strict=True)
+    def values(events: EventList) -> list[dict[str, Any]]:
+        return [
+            {"segment": _segment(e), "label": e.label, "label_id": ids[e.label]}
+            | ({} if e.kind == "both" else {"kind": e.kind})
+            for e in events
         ]
-        for key, found in events.items()
+
+    database = {}
+    for video in videos:
+        entry: dict[str, Any] = {} if video.duration is None else {"duration": video.duration}
+        entry |= {"subset": "train" if video.subset is None else video.subset, "annotations": values(video.events)}
+        database[video.id] = entry | ({"decoys": values(video.decoys)} if video.decoys else {})
+    return _text({"version": "davel", "labels": list(labels)}, "database", database)
+
+
+def dump_results(videos: Sequence[Video], origin: str | None = None, **external: Any) -> str:
+    """Predictions as ActivityNet's evaluation, and UnAV-100's, read them; `external` is kept as external data."""
+    results = {
+        video.id: [{"label": e.label, "score": round(e.score, 6), "segment": _segment(e)} for e in video.events]
+        for video in videos
     }
     more = external | ({"data": origin} if origin else {})
-    return json.dumps({"version": VERSION, "results": results, "external_data": more}) + "\n"
+    return _text({"version": VERSION, "external_data": more}, "results", results)
 
 
-def read(path: Path, labels: Sequence[str]) -> Predictions:
-    """Predictions of events of the given classes, by label or label_id. ConfigError lists what is wrong, by video."""
-    content = read_json(path, "predictions")
-    results = content.get("results") if isinstance(content, dict) else None
-    if not isinstance(results, dict):
-        raise ConfigError(
-            f'{printable(path)}: expected {{"results": {{ID: [{{"label", "score", "segment"}}, ...]}}}}, as ActivityNet'
-        )
-    ids = {label: i for i, label in enumerate(labels)}
-    problems: list[str] = []
-    events: dict[str, EventList] = {}
-    clipped = 0
-    for key, items in results.items():
-        rows = []
-        for item in items if isinstance(items, list) else [None]:
-            try:
-                rows.append(_row(item, ids))
-            except (KeyError, TypeError, ValueError) as error:
-                problems.append(f"{key}: {error.args[0] if isinstance(error, ValueError) else f'{item!r}'[:80]}")
-        table = np.array(rows, np.float64).reshape(-1, 4)
-        clipped += int((table[:, 0] < 0).sum())
-        segments = np.maximum(table[:, :2], 0)
-        kept = segments[:, 0] < segments[:, 1]  # one that ends before 0 is nowhere
-        events[key] = EventList(segments[kept], table[kept, 2], table[kept, 3].astype(np.int64), tuple(labels))
-    refuse(path, problems)
-    external = content.get("external_data")
+def _segment(event: Event) -> list[float]:
+    start, end = round(event.start, 6), round(event.end, 6)
+    return [start, end] if start < end else [event.start, event.end]
+
+
+def _text(head: Mapping[str, Any], name: str, videos: Mapping[str, Any]) -> str:
+    """JSON with a line per video."""
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(video)}" for key, video in videos.items())
+    return f"{json.dumps(head)[:-1]}, {json.dumps(name)}: {{\n{lines}\n}}}}\n"
+
+
+def load_truth(file: File, found: Collector) -> None:
+    content = mapping(file.json, "the file")
+    labels = content.get("labels")
+    found.listed = tuple(map(str, labels)) if isinstance(labels, list) else ()
+    for key, entry in mapping(content.get("database"), "database").items():
+        video = found.video(key)
+        if not isinstance(entry, dict):
+            found.problem(f"expected an object, got {type(entry).__name__}", video)
+            continue
+        subset = entry.get("subset")
+        found.video(key, duration=entry.get("duration"), subset=None if subset is None else str(subset))
+        for part, what in (("annotations", "annotation"), ("decoys", "decoy")):
+            _add_all(found, video, entry.get(part, []), part, what, is_decoy=part == "decoys", with_ids=True)
+
+
+def load_results(file: File, found: Collector) -> None:
+    content = mapping(file.json, "the file")
+    labels, external = content.get("labels"), content.get("external_data")
+    found.listed = tuple(map(str, labels)) if isinstance(labels, list) else ()
     origin = external.get("data") if isinstance(external, dict) else None
-    return Predictions(events, clipped, origin if isinstance(origin, str) else None)
+    found.origin = origin if isinstance(origin, str) else None
+    for key, events in mapping(content.get("results"), "results").items():
+        _add_all(found, found.video(key), events, "predictions", "prediction")
 
 
-def renamed(events: Mapping[str, EventList], videos: Collection[str]) -> dict[str, EventList]:
-    """The predictions under the videos' ids: with or without ActivityNet's `v_`, where they match no other way."""
-    if any(key in videos for key in events):
-        return dict(events)
-    for change in (lambda key: f"v_{key}", lambda key: key.removeprefix("v_")):
-        if any(change(key) in videos for key in events):
-            return {change(key): found for key, found in events.items()}
-    return dict(events)
+def _add_all(found: Collector, video: tuple[str, str], events: object, part: str, what: str, **more: bool) -> None:
+    if not isinstance(events, list):
+        found.problem(f"{part}: expected a list, got {type(events).__name__}", video)
+        return
+    for n, event in enumerate(events):
+        found.add_object(video, f"{what} {n}", event, times="segment", **more)
 
 
-def _row(item: Any, ids: Mapping[str, int]) -> tuple[float, float, float, int]:
-    """Start, end, score and class. ValueError says what is wrong; other errors that it is no prediction at all."""
-    start, end = map(float, item["segment"])
-    score = float(item["score"])
-    if not (math.isfinite(start) and math.isfinite(end) and start < end):
-        raise ValueError(f"a segment needs start < end, got {item['segment']}")
-    if not math.isfinite(score):
-        raise ValueError(f"a score must be a number, got {item['score']}")
-    if "label" in item:
-        if item["label"] not in ids:
-            raise ValueError(f"the annotations have no class {item['label']!r}")
-        return start, end, score, ids[item["label"]]
-    label_id = int(item["label_id"])
-    if not 0 <= label_id < len(ids):
-        raise ValueError(f"the annotations have no label_id {label_id}")
-    return start, end, score, label_id
+def renamed(found: Collection[str], videos: Collection[str]) -> dict[str, str]:
+    """Under which of the videos' ids the events of each other id belong: its own, or, where none is among the videos,
+    that with or without ActivityNet's `v_`, or the one that it names without folders.
+    """
+    if not any(key in videos for key in found):
+        for change in (lambda key: f"v_{key}", lambda key: key.removeprefix("v_"), lambda key: key.rpartition("/")[2]):
+            names = {key: change(key) for key in found}
+            if any(name in videos for name in names.values()) and len(set(names.values())) == len(names):
+                return names
+    return {key: key for key in found}
+
+
+TRUTH = Format(
+    name="activitynet",
+    suffix="activitynet.json",
+    about="annotations for training, as UnAV-100's",
+    dumps=dump_truth,
+    loads=load_truth,
+    recognise=lambda file: file.has_key("database") and not file.has_key("schema"),
+    holds=frozenset({"durations", "many", "kinds"}),
+)
+RESULTS = Format(
+    name="results",
+    suffix="results.json",
+    about="predictions for `davel evaluate` and others' evaluation",
+    dumps=dump_results,
+    loads=load_results,
+    recognise=lambda file: file.has_key("results") and not (file.has_key("database") or file.has_key("schema")),
+    holds=frozenset({"scores", "many"}),
+)

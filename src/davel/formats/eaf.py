@@ -5,10 +5,9 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 
-from davel.core.events import Event
-from davel.formats.base import Collector, Video, id_of, one, one_line, spans
+from davel.core.events import Event, Video
+from davel.formats.base import MILLI, Collector, File, Format, name_of, one, one_line, spans
 
-MILLI = 1e-3
 SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
 
@@ -28,7 +27,8 @@ def dumps(videos: Sequence[Video]) -> str:
     )
     header = ElementTree.SubElement(root, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
     if video.media:
-        kind = {"MEDIA_URL": video.media, "RELATIVE_MEDIA_URL": video.media, "MIME_TYPE": "video/mp4"}
+        media = one_line(name_of(video))
+        kind = {"MEDIA_URL": media, "RELATIVE_MEDIA_URL": media, "MIME_TYPE": "video/mp4"}
         ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", kind)
     order = ElementTree.SubElement(root, "TIME_ORDER")
     slots: dict[int, str] = {}
@@ -64,26 +64,35 @@ def _tiers(found: Sequence[tuple[int, int, Event]]) -> dict[str, list[tuple[int,
     return tiers
 
 
-def loads(text: str, key: str) -> list[Video]:
+def loads(file: File, found: Collector) -> None:
     try:
-        root = ElementTree.fromstring(text.encode())
+        root = ElementTree.fromstring(file.text.encode("utf-8", "surrogateescape"))
     except ElementTree.ParseError as error:
         raise ValueError(f"not XML: {error}") from None
     if root.tag != "ANNOTATION_DOCUMENT":
         raise ValueError(f"expected ANNOTATION_DOCUMENT, got {root.tag}")
     media = next((m.get("MEDIA_URL") for m in root.iter("MEDIA_DESCRIPTOR")), None)
     times = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
-    found = Collector()
-    found.video(id_of(media) if media else key, media=media)
+    video = found.video(media=media)
     for tier in root.iter("TIER"):
         for annotation in tier.iter("ALIGNABLE_ANNOTATION"):
-            ends = [times.get(annotation.get(f"TIME_SLOT_REF{n}")) for n in (1, 2)]
+            start, end = (times.get(annotation.get(f"TIME_SLOT_REF{n}")) for n in (1, 2))
             where = f"annotation {annotation.get('ANNOTATION_ID')}"
-            if ends[0] is None or ends[1] is None:
-                raise ValueError(f"{where} has no time: align it in ELAN first")
-            label = (annotation.findtext("ANNOTATION_VALUE") or "").strip() or tier.get("TIER_ID") or ""
+            if start is None or end is None:
+                found.problem(f"{where} has no time: align it in ELAN first", video)
+                continue
+            label = (annotation.findtext("ANNOTATION_VALUE") or "").strip() or tier.get("TIER_ID")
             try:
-                found.add(id_of(media) if media else key, label, int(ends[0]) / 1000, int(ends[1]) / 1000)
-            except ValueError as error:
-                raise ValueError(f"{where}: {error}") from None
-    return found.videos()
+                found.add(video, where, label=label, start=int(start) / 1000, end=int(end) / 1000)
+            except (ValueError, OverflowError):
+                found.problem(f"{where}: expected whole milliseconds, got {start[:20]!r} and {end[:20]!r}", video)
+
+
+FORMAT = Format(
+    name="eaf",
+    suffix="eaf",
+    about="ELAN; a tier per class, more where events of a class overlap",
+    dumps=dumps,
+    loads=loads,
+    unit=MILLI,
+)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from davel.formats.base import Collector, Video, id_of, one, one_line, spans
+from davel.core.events import Video
+from davel.formats.base import Collector, File, Format, id_of, name_of, one, one_line, spans
 
 FPS = 25
 """Of the time codes, without dropped frames."""
@@ -21,7 +22,7 @@ def _code(frames: int) -> str:
 def dumps(videos: Sequence[Video]) -> str:
     """Source times are those of the media; the record side lays the events one behind the other."""
     video = one(videos, "edl")
-    name = one_line(video.media or video.id).replace("\\", "/").rpartition("/")[2]
+    name = one_line(name_of(video)).replace("\\", "/").rpartition("/")[2]
     lines = [f"TITLE: {one_line(video.id)}", "FCM: NON-DROP FRAME", ""]
     position = 3600 * FPS  # by custom a programme begins at one hour
     for n, (a, b, e) in enumerate(spans(list(video.events), 1 / FPS), 1):
@@ -35,42 +36,56 @@ def dumps(videos: Sequence[Video]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def loads(text: str, key: str) -> list[Video]:
+def loads(file: File, found: Collector) -> None:
     """The cuts' source times; a cut's label is its marker, or else its clip's name."""
-    found = Collector()
-    media: str | None = None
-    cut: dict[str, str | float] = {}
-    rows = []
-
-    for n, line in enumerate(text.splitlines(), 1):
+    cut: dict[str, str] = {}
+    rows: list[dict[str, str]] = []
+    title = ""
+    for n, line in enumerate(file.lines, 1):
         if match := CUT.match(line):
-            cut = {"line": n, "start": _seconds(match[1], n), "end": _seconds(match[2], n)}
+            cut = {"where": f"line {n}", "start": match[1], "end": match[2]}
             rows.append(cut)
+        elif line.startswith("TITLE:"):
+            title = line.partition(":")[2].strip()
         elif line.startswith("* FROM CLIP NAME:"):
             cut["clip"] = line.partition(":")[2].strip()
         elif line.startswith("* LOC:"):
             cut["label"] = " ".join(line.split()[4:])
         elif match := re.match(r"^\* COMMENT: score ([\d.]+)$", line):
-            cut["score"] = float(match[1])
-    names = {str(row["clip"]) for row in rows if "clip" in row}
+            cut["score"] = match[1]
+    names = {row["clip"] for row in rows if "clip" in row}
+    video = found.video()
     if len(names) == 1 and all("label" in row for row in rows):
-        media = names.pop()
-    own = id_of(media) if media else key
-    found.video(own, media=media)
+        [clip] = names
+        is_title = id_of(title.rpartition("/")[2]) == id_of(clip)  # a clip's name is without folders
+        found.entries.pop(video)
+        video = found.video(title if is_title else None, media=clip)
     for row in rows:
-        label = str(row.get("label") or row.get("clip") or "")
         try:
-            found.add(own, label, float(row["start"]), float(row["end"]), float(row.get("score", 1)))
+            start, end = _seconds(row["start"]), _seconds(row["end"])
         except ValueError as error:
-            raise ValueError(f"line {row['line']}: {error}") from None
-    return found.videos()
+            found.problem(f"{row['where']}: {error}", video)
+            continue
+        label = row.get("label") or row.get("clip")
+        found.add(video, row["where"], label=label, start=start, end=end, score=row.get("score"))
 
 
-def _seconds(code: str, line: int) -> float:
+def _seconds(code: str) -> float:
     match = CODE.match(code)
     if match is None:
-        raise ValueError(f"line {line}: expected a time code HH:MM:SS:FF, got {code[:20]!r}")
+        raise ValueError(f"expected a time code HH:MM:SS:FF, got {code[:20]!r}")
     hours, minutes, seconds, frames = map(int, match.groups())
     if frames >= FPS:
-        raise ValueError(f"line {line}: frame {frames} of a second: only {FPS} frames a second are read")
+        raise ValueError(f"frame {frames} of a second: only {FPS} frames a second are read")
     return hours * 3600 + minutes * 60 + seconds + frames / FPS
+
+
+FORMAT = Format(
+    name="edl",
+    suffix="edl",
+    about="Premiere, Resolve: a cut per event, its label as a marker",
+    dumps=dumps,
+    loads=loads,
+    holds=frozenset({"scores"}),
+    unit=1 / FPS,
+)

@@ -28,10 +28,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from davel.compute import distributed as parallel
 from davel.compute.checkpoint import read_checkpoint
 from davel.compute.device import choose_device
+from davel.core.annotations import Annotations
 from davel.core.errors import ConfigError, MissingError, printable
 from davel.core.events import EventList
 from davel.core.files import replacing
-from davel.data.annotations import Annotations
 from davel.data.dataset import Batch, Dataset, training_batches
 from davel.data.sources import DataConfig
 from davel.detection import Criterion

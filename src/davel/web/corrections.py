@@ -161,7 +161,7 @@ def _old_table(path: Path) -> dict[str, list[Event]]:
             found.setdefault(name, [])  # a line with a file alone: a video without events
         elif label:
             with contextlib.suppress(ValueError):
-                event = Event(label, *map(float, times))
+                event = Event(label, float(times[0]), float(times[1]))
                 if math.isfinite(event.end):
                     found.setdefault(name, []).append(event)
     return found
