@@ -206,7 +206,7 @@ def test_an_unexpected_error_ends_in_one_line(run, monkeypatch):
     def break_down(*args, **kwargs):
         raise ZeroDivisionError("oh\nno")
 
-    monkeypatch.setattr("davel.localize.expand", break_down)
+    monkeypatch.setattr("davel.localize.plan", break_down)
     code, _, err = run("localize", "x.mp4")
     assert code == 1
     assert one_line(err)
@@ -217,7 +217,7 @@ def test_an_interrupted_command_exits_with_130(run, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("davel.localize.expand", interrupt)
+    monkeypatch.setattr("davel.localize.plan", interrupt)
     assert run("localize", "x.mp4")[0] == 130
 
 

@@ -18,7 +18,7 @@ import pytest
 from media_files import grey, make_media, tone
 from small_networks import published
 
-from davel.compute.pool import Cluster
+from davel.compute.cluster import Cluster
 from davel.core.errors import ConfigError
 from davel.features import batch as archive
 from davel.features import folder, weights

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from davel.compute.pool import Cluster
+    from davel.compute.cluster import Cluster
 
 RAY_HELP = "Work on a Ray cluster: auto, local, or its address."
 CPUS_HELP = "CPUs that one task takes (with --ray)."
@@ -16,7 +16,7 @@ GPUS_HELP = "GPUs that one task takes (with --ray)."
 
 def cluster_of(address: str | None, cpus: float, gpus: float) -> Cluster | None:
     """What `--ray`, `--ray-cpus` and `--ray-gpus` say."""
-    from davel.compute.pool import Cluster
+    from davel.compute.cluster import Cluster
 
     if address is None:
         if cpus != 1 or gpus:

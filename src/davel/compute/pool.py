@@ -22,24 +22,13 @@ from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
+from davel.compute.cluster import Cluster
 from davel.core.errors import MissingError, printable
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 Tools = TypeVar("Tools")
 WATCH_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A Ray cluster, and what of it one task takes."""
-
-    address: str = "auto"
-    """`local` starts one on this machine, `auto` finds the one that runs or starts one; else a cluster's address."""
-    cpus: float = 1
-    gpus: float = 0
-    retries: int = 3
-    """Of a task whose worker or machine died."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from davel.compute.pool import Cluster, Failed, each
+from davel.compute.cluster import Cluster
+from davel.compute.pool import Failed, each
 from davel.core.errors import ConfigError, DavelError, MediaError, printable
 from davel.core.progress import in_words
 from davel.features import folder as files

@@ -1,4 +1,4 @@
-"""Many files: which are meant, and the events of each, here or on a cluster."""
+"""The events of many files, found here or on a cluster."""
 
 from __future__ import annotations
 
@@ -7,35 +7,14 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from davel.compute.pool import Cluster, Failed, WithTools, each
-from davel.core.errors import ConfigError, MediaError, printable
+from davel.compute.cluster import Cluster
+from davel.compute.pool import Failed, WithTools, each
+from davel.core.errors import MediaError, printable
 from davel.core.progress import Report, clock, silent
-from davel.localize.localizer import Localizer, Result, Runtime
+from davel.localize.localizer import Result
+from davel.localize.requests import Request
 from davel.localize.workspace import Workspace
-from davel.media import MEDIA_SUFFIXES
-
-
-def expand(inputs: Sequence[Path]) -> list[Path]:
-    """The files meant by files, folders (the videos right in them) and globs, in order and each once.
-
-    A file that is not there stays, for its reader to complain of. ConfigError if a folder or glob holds no video.
-    """
-    files: list[Path] = []
-    for path in inputs:
-        found = [path]
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file())
-            if not found:
-                raise ConfigError(f"{printable(path)}: no videos in this folder: name files, or a folder that has some")
-        elif not path.exists() and any(c in str(path) for c in "*?["):
-            parent, pattern = Path(path.anchor or "."), str(path.relative_to(path.anchor) if path.anchor else path)
-            found = sorted(p for p in parent.glob(pattern) if p.is_file())
-            if not found:
-                raise ConfigError(f"{printable(path)}: no file has such a name")
-        files += found
-    return list(dict.fromkeys(files))
 
 
 @dataclass(frozen=True)
@@ -43,31 +22,6 @@ class Failure:
     path: Path
     reason: str
     """One line that names the file and what to do."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """One file's events, as a process that has nothing but this can find them."""
-
-    path: Path
-    model: str
-    device: str = "auto"
-    colours: str | None = None
-    resampler: str | None = None
-    threshold: float | Literal["auto"] | None = None
-    top_k: int | None = None
-    kept: Path | None = None
-    """A folder of features to use, and to keep others in."""
-    start: float = 0.0
-    end: float | None = None
-    """Seconds between which events are looked for."""
-    runtime: Runtime | None = None
-
-    def localizer(self, workspace: Workspace) -> Localizer:
-        """What answers it. ConfigError or MissingError if the model cannot be read."""
-        return workspace.localizer(
-            self.model, self.device, colours=self.colours, resampler=self.resampler, runtime=self.runtime
-        )
 
 
 def answer(request: Request, workspace: Workspace, report: Report | None = None) -> Result | Failure:
