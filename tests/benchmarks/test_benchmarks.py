@@ -46,7 +46,7 @@ def published():
     return benchmark("published_features")
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 def test_every_part_runs_and_writes_its_figures(tmp_path):
     command = [sys.executable, str(FOLDER / "unav100.py"), *TINY, "--json", str(tmp_path / "b.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -115,7 +115,7 @@ def test_the_plain_networks_are_ours(published):
         torch.testing.assert_close(published.plain.plain_vggish(sound, waveform), ours, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 def test_the_extraction_of_a_longer_file_takes_no_more_memory(tmp_path):
     command = [sys.executable, str(FOLDER / "published_features.py"), "--only", "memory", "--hour-seconds", "240"]
     done = subprocess.run([*command, "--json", str(tmp_path / "m.json")], capture_output=True, text=True, check=False)

@@ -49,7 +49,6 @@ SMALLER = {
     "--classes 20 --videos 400 --width 64 --epochs 18 --seeds 0,1,2": "--classes 2 --videos 4 --width 8 --epochs 2 "
     "--set recipe.batch_size=2",
 }
-pytestmark = pytest.mark.slow
 
 
 class World:
@@ -218,6 +217,7 @@ def unav100(world: World, num_classes: int) -> None:
 # Pages
 
 
+@pytest.mark.docs
 def test_the_readme(world):
     small_clips(world.top, "clip.mp4", "new.mp4")
     small_clips(world.top / "archive", "a.mp4", "b.mkv")
@@ -231,6 +231,7 @@ def test_the_readme(world):
         follow_the("README.md", world)
 
 
+@pytest.mark.docs
 def test_the_home_page(world):
     small_clips(world.top, "clip.mp4")
     small_clips(world.top / "archive", "a.mp4", "b.mkv")
@@ -253,6 +254,7 @@ class Labelling(World):
         self.close()
 
 
+@pytest.mark.docs
 def test_the_start(tmp_path, monkeypatch):
     world = Labelling(tmp_path, monkeypatch)
     small_clips(world.top, "new.mp4")
@@ -266,6 +268,7 @@ def test_the_start(tmp_path, monkeypatch):
     assert {"new.json", "new.png", "figures"} <= {path.name for path in world.top.iterdir()}
 
 
+@pytest.mark.docs
 def test_the_page_of_the_page(world):
     small_clips(world.top, "clip.mp4")
     table_of(scenes(world.top / "videos", 4), world.top / "events.csv")
@@ -275,6 +278,7 @@ def test_the_page_of_the_page(world):
     follow_the("page.md", world)
 
 
+@pytest.mark.docs
 def test_long_videos(world):
     for name in ("day.mkv", "camera.ts"):
         record(world.top / name, 80.0)
@@ -282,6 +286,7 @@ def test_long_videos(world):
     assert (world.top / "camera.vtt").read_text().startswith("WEBVTT")
 
 
+@pytest.mark.docs
 def test_unav100(world):
     unav100(world, 100)
     render_scenes(world.top / "data" / "test", num_videos=2, seed=3, subset="test", workers=1)
@@ -293,6 +298,7 @@ def test_unav100(world):
     follow_the("unav100.md", world)
 
 
+@pytest.mark.docs
 def test_the_published_features(world):
     for name in ("v_GGSY1Qvo990.mp4", "v_ZNVhz7ctTq0.mp4"):
         make_media(world.top / name, seconds=3)
@@ -301,6 +307,7 @@ def test_the_published_features(world):
         follow_the("features.md", world)
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("page", sorted(PAGES.keys() - {
     "README.md", "index.md", "start.md", "page.md", "long.md", "unav100.md", "features.md"
 }))  # fmt: skip
@@ -324,6 +331,7 @@ def test_a_command_that_fails_is_found(world):
         world.do(Step("x.md", 9, "pip install '.[webb]'"))
 
 
+@pytest.mark.docs
 def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],

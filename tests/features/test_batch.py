@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from media_files import grey, make_media, tone
 from small_networks import published
+from waiting import WAIT_SECONDS, eventually
 
 from davel.compute.cluster import Cluster
 from davel.core.errors import ConfigError
@@ -265,17 +265,27 @@ def test_a_run_that_was_ended_loses_the_files_at_work_alone(tmp_path, end):
     light_clips(tmp_path / "clips", good=120, bad=0)
     arguments = ["extract", "clips", "-o", "out", "--features", "light", "--workers", "2"]
     command = [sys.executable, "-m", "davel", *arguments]
-    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     manifest = tmp_path / "out" / "manifest.jsonl"
-    deadline = time.monotonic() + 120
-    while not manifest.exists() or manifest.read_text().count("\n") < 3:
-        assert time.monotonic() < deadline
+
+    def has_begun() -> bool:
         assert first.poll() is None, "it ended before it could be interrupted"
-        time.sleep(0.01)
+        return manifest.exists() and manifest.read_text().count("\n") >= 3
+
+    def is_alone() -> bool:
+        try:
+            os.killpg(first.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    eventually(has_begun)
     first.send_signal(end)
-    code = first.wait(timeout=60)
+    code = first.wait(timeout=WAIT_SECONDS)
     assert code == (130 if end == signal.SIGINT else -9)
-    time.sleep(2.5)  # processes see that they are alone
+    eventually(is_alone, "its processes see that they are alone")
     finished = {path.name.removesuffix(".features.json") for path in (tmp_path / "out").glob("*.features.json")}
     assert 3 <= len(finished) < 120, "it ended before it could be interrupted"
     for key in finished:  # what is there is whole
