@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,13 +18,13 @@ CONFIG = CCNetConfig(
 INFO = ModelInfo(name="tiny", config=CONFIG, features=SPEC, labels=LABELS, threshold=0.0, figures={})
 
 
-def tiny_model(folder: Path) -> Path:
+def tiny_model(folder: Path, config: CCNetConfig = CONFIG) -> Path:
     """A model's folder. What it finds means nothing, but it finds something."""
     torch.manual_seed(0)
-    model = CCNet(CONFIG).eval()
+    model = CCNet(config).eval()
     with torch.no_grad():
         model.decoder.classify.start_at(-1.0)
         assert model.decoder.regress.out.bias is not None
         model.decoder.regress.out.bias.fill_(1.5)
-    save_model(folder, model, INFO)
+    save_model(folder, model, replace(INFO, config=config))
     return folder

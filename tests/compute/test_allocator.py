@@ -24,6 +24,7 @@ print(faults() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the C library is asked on Linux only")
 def test_freed_memory_is_used_again_instead_of_being_asked_for_anew():
     faults = {}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from davel.features.light import FRAME_SIZE, SPEC, LightAudio, LightVisual
@@ -39,7 +39,6 @@ def test_audio_steps_are_as_many_as_the_published_protocols(samples):
     assert listen(np.zeros(samples, np.float32)).shape == (expected, SPEC.audio_dim)
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 40000), st.integers(1, 60), st.integers(0, 99))
 def test_sound_may_come_in_pieces_of_any_size(n, pieces, seed):
     samples = np.random.default_rng(seed).standard_normal(n).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from davel.features.resize import resize, short_side_size
@@ -17,7 +17,6 @@ def pillow(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 90), st.integers(1, 90), st.integers(0, 9))
 def test_any_size_comes_out_as_from_pillow(H, W, h, w, seed):
     picture = np.random.default_rng(seed).integers(0, 256, (H, W, 3), dtype=np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from small_networks import small_networks
 
@@ -120,7 +120,6 @@ def test_memory_does_not_grow_with_the_video():
         assert len(sound.samples) + 160 * len(sound.spectra) < 16000 * 8, number
 
 
-@settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(0, 40000), min_size=1, max_size=5))
 def test_sound_gives_the_same_in_pieces_of_any_size(sizes):
     networks = small_networks()

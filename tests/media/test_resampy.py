@@ -51,7 +51,13 @@ def test_pieces_give_the_same_as_the_whole(in_rate):
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-def test_the_filter_is_symmetric_around_its_largest_value():
+def test_the_filter_is_a_windowed_sinc_from_its_largest_value_on():
     window = half_window()
     assert len(window) == 64 * 512 + 1
     assert window[0] == window.max() == pytest.approx(0.9475937167399596)
+    sinc = np.sinc(window[0] * np.arange(len(window)) / 512)
+    crossing = np.flatnonzero(np.diff(np.sign(window)))
+    np.testing.assert_array_equal(np.sign(window[crossing + 1]), np.sign(sinc[crossing + 1]))
+    np.testing.assert_allclose(crossing + 1, np.arange(1, len(crossing) + 1) * 512 / window[0], atol=1)
+    lobes = [np.abs(lobe).max() for lobe in np.split(window, crossing + 1)]
+    assert (np.diff(lobes) < 0).all(), "each lobe is lower than the one before: the window only falls"

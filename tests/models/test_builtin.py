@@ -24,6 +24,7 @@ def test_the_shipped_model_is_small_and_knows_the_scenes_classes():
     assert localizer.info.figures["test"]["decoys_reported"] <= 0.05
 
 
+@pytest.mark.slow
 def test_the_shipped_model_finds_the_events_of_unseen_scenes_and_leaves_the_decoys(tmp_path):
     annotations = read_annotations(render_scenes(tmp_path, num_videos=3, seed=31, subset="test", workers=1))
     localizer = davel.load()

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from davel.core.errors import ConfigError
@@ -50,7 +50,6 @@ def close(a, b, b_row: int, length: int) -> bool:
 
 
 @torch.inference_mode()
-@settings(max_examples=25, deadline=None)
 @given(long=st.integers(1, 64), short=st.integers(1, 64), extra=st.integers(0, 30))
 def test_a_video_does_not_depend_on_padding_or_its_batch_mates(model, long, short, extra):
     long, short = max(long, short), min(long, short)
@@ -151,7 +150,6 @@ def test_the_configuration_may_be_typed():
     assert build(CCNetConfig(**SMALL)).config == build(SMALL).config
 
 
-@settings(max_examples=30, deadline=None)
 @given(T=st.integers(1, 9), stride=st.sampled_from([1, 2]), seed=st.integers(0, 99))
 def test_the_depthwise_convolution_and_its_gradients_are_torchs(T, stride, seed):
     torch.manual_seed(seed)

@@ -47,6 +47,7 @@ def test_a_released_checkpoint_is_evaluated_as_published(run, checkpoint, state,
     assert "holds a model already" in err
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_classes_or_channels_is_refused(run, checkpoint, tmp_path):
     other = simulate(tmp_path / "other", draw_annotations(10, 2), lazy=True)
     code, _, err = run("import", checkpoint, "--annotations", other / ANNOTATIONS, "-o", "x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,16 +23,21 @@ from davel.web.settings import LEAST_SCORE
 pytest.importorskip("onnxruntime")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("tiny"))
+FEW_NODES = replace(CONFIG, num_levels=2, num_heads=1, c2f=False, f2c=False, tdm=False)
+"""The exporter's time goes by nodes; the whole networks are in the slow lane."""
 
 
 @pytest.fixture(scope="module")
-def file(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
-    assert export(model, path) <= TOLERANCE
-    return path
+def model(shared):
+    return shared("few-nodes", lambda folder: tiny_model(folder, FEW_NODES))
+
+
+@pytest.fixture(scope="module")
+def file(model, shared):
+    def write(path):
+        assert export(model, path) <= TOLERANCE
+
+    return shared("few-nodes.onnx", write)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,6 @@ def clip(tmp_path_factory):
     return make_media(tmp_path_factory.mktemp("clip") / "clip.mkv", seconds=30, picture=lambda t: grey(90))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("T", [1, 2, 15, 31, 32])
 def test_outputs_are_those_of_the_model_at_any_length(model, file, T):
     network, _, _ = load_model(model)
@@ -53,13 +58,12 @@ def test_outputs_are_those_of_the_model_at_any_length(model, file, T):
         (expected.offsets, found.offsets),
         *((expected.gates[m], found.gates[m]) for m in ("audio", "visual")),
     ):
-        assert len(a) == len(b) == CONFIG.num_levels
+        assert len(a) == len(b) == FEW_NODES.num_levels
         for x, y in zip(a, b, strict=True):
             assert x.shape == y.shape
             assert torch.allclose(x, y, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_events_are_those_of_the_model_also_of_a_long_video(model, file, clip):
     expected = davel.load(model).localize(clip)
     found = davel.load(file).localize(clip)
@@ -69,6 +73,11 @@ def test_events_are_those_of_the_model_also_of_a_long_video(model, file, clip):
     np.testing.assert_allclose(found.events.scores, expected.events.scores, atol=1e-4)
     np.testing.assert_allclose(found.events.segments, expected.events.segments, atol=1e-3)
     np.testing.assert_allclose(found.gates["audio"], expected.gates["audio"], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_whole_network_is_exported(tmp_path):
+    assert export(tiny_model(tmp_path / "whole"), tmp_path / "whole.onnx") <= TOLERANCE
 
 
 @pytest.mark.slow
@@ -117,7 +126,9 @@ def test_a_file_is_served_as_it_is_localized(run, file, clip, tmp_path):
         running.stop()
     assert run("localize", clip, "-m", file, "--threshold", LEAST_SCORE, "--device", "cpu")[0] == 0
     expected = json.loads((tmp_path / "clip.json").read_text())["events"]
-    assert found == [{name: event[name] for name in ("label", "start", "end", "score")} for event in expected]
+    assert [event["label"] for event in found] == [event["label"] for event in expected]
+    for name in ("start", "end", "score"):  # kernels of another process may round otherwise
+        assert [event[name] for event in found] == pytest.approx([event[name] for event in expected], abs=1e-3)
     assert found
 
 
@@ -154,6 +165,7 @@ def test_a_file_of_another_program_is_refused(tmp_path):
         load_onnx(tmp_path / "other.onnx")
 
 
+@pytest.mark.slow
 def test_an_export_that_differs_is_not_written(model, tmp_path, monkeypatch):
     monkeypatch.setattr("davel.models.onnx.TOLERANCE", -1.0)
     with pytest.raises(ConfigError, match="nothing was written"):
