@@ -42,7 +42,8 @@ def test_audio_steps_are_as_many_as_the_published_protocols(samples):
 @given(st.integers(0, 40000), st.integers(1, 60), st.integers(0, 99))
 def test_sound_may_come_in_pieces_of_any_size(n, pieces, seed):
     samples = np.random.default_rng(seed).standard_normal(n).astype(np.float32)
-    np.testing.assert_array_equal(listen(samples), listen(samples, pieces))
+    whole, parts = listen(samples), listen(samples, pieces)
+    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6)  # products of other sizes may round otherwise
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])

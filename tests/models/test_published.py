@@ -72,7 +72,7 @@ def test_events_are_the_released_ones_in_the_same_order(case, outputs):
         theirs = moved[apart[np.ix_(moved, moved)].argmin(1)] if len(moved) else moved
         assert sorted(theirs) == sorted(moved)
         assert (apart[moved, theirs] <= 1e-3).all()
-        np.testing.assert_allclose(scores[theirs], scores[moved], rtol=1e-6)
+        np.testing.assert_allclose(scores[theirs], scores[moved], rtol=1e-5)  # what kernels of processors round
         np.testing.assert_allclose(events.scores, scores, atol=1e-4)
 
 
