@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from davel import formats
 from davel.core.events import Event, EventList, Video
 from davel.data.simulate import draw_annotations, simulate
 from davel.data.sources import DataConfig
@@ -241,3 +242,59 @@ def test_a_report_of_nothing_is_a_report(truth):
     empty = {key: replace(video, events=EventList.of([], labels)) for key, video in truth.items()}
     found = {key: EventList.of([Event(labels[0], 0, 1, 0.5)], labels) for key in truth}
     Tags(html(evaluate(found, empty, labels, resamples=0, thresholds=0.5)))
+
+
+def test_predictions_and_truth_may_be_in_any_format(run, data, truth, tmp_path):
+    found = videos(jittered(truth, 0.3))
+    text = activitynet.dump_results(found)
+    (tmp_path / "p.json").write_text(text)
+    expected = json.loads(run("evaluate", "p.json", "--data", data, "--json", "--bootstrap", 0)[1])
+    formats.write(found, tmp_path / "p.csv")
+    formats.write(found, tmp_path / "p.jsonl")
+    formats.write(list(truth.values()), tmp_path / "t.jsonl")  # without subsets: all are meant
+    (tmp_path / "predictions").write_text(text)  # without an ending, nothing can be told of it
+    for source, given in (("p.csv", data / ANNOTATIONS), ("p.jsonl", "t.jsonl"), ("p.json", "t.jsonl")):
+        code, out, err = run("evaluate", source, "--annotations", given, "--json", "--bootstrap", 0)
+        assert code == 0, err
+        assert json.loads(out)["average_mAP"] == pytest.approx(expected["average_mAP"], abs=2e-3)
+    code, _, err = run("evaluate", "predictions", "--data", data)
+    assert code == 4
+    assert "predictions: not a file of events that davel knows" in err
+    assert "p.rttm: cannot read" in run("evaluate", "p.rttm", "--data", data)[2]
+    assert "no model 'nothing'" in run("evaluate", "nothing", "--data", data)[2]
+
+
+def test_truth_needs_no_duration_for_predictions(run, truth, tmp_path):
+    formats.write(list(truth.values()), tmp_path / "t.csv")
+    formats.write(videos(jittered(truth, 0)), tmp_path / "p.results.json")
+    code, out, err = run("evaluate", "p.results.json", "--annotations", "t.csv", "--json")
+    assert code == 0, err
+    assert json.loads(out)["average_mAP"] > 0.9
+
+
+def test_classes_are_matched_by_name(run, model, tmp_path):
+    stored = simulate(tmp_path / "set", draw_annotations(5, 3))
+    evaluated = ("evaluate", model, "--data", stored, "--subset", "train", "--json", "--bootstrap", 0)
+    expected = json.loads(run(*evaluated)[1])
+    content = json.loads((stored / ANNOTATIONS).read_text())
+
+    def rename(labels):
+        names = dict(zip(content["labels"], labels, strict=True))
+        content["labels"] = sorted(labels, reverse=True)
+        for event in (event for video in content["database"].values() for event in video["annotations"]):
+            event["label"] = names[event["label"]]
+            event["label_id"] = content["labels"].index(event["label"])
+        (stored / ANNOTATIONS).write_text(json.dumps(content))
+
+    rename(content["labels"])
+    assert content["labels"] == ["class 2", "class 1", "class 0"]
+    code, out, err = run(*evaluated)
+    assert code == 0, err
+    assert json.loads(out) == expected
+    rename(["cow", "class 1", "class 0"])
+    code, _, err = run(*evaluated)
+    assert code == 4
+    assert (
+        "has other classes than the model: the data has class 'cow', which the model does not know; "
+        "the model knows class 'class 2', which the data does not have" in err
+    )

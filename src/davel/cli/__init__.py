@@ -72,7 +72,7 @@ for command in (
     plot.plot,
     doctor.doctor,
 ):
-    app.command()(command)
+    app.command(cls=convert.Command if command is convert.convert else None)(command)
 app.command("import")(import_model.import_model)
 for group in (data.app, features.app, weights.app):
     app.add_typer(group)

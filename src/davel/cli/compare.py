@@ -14,8 +14,8 @@ from davel.core.errors import printable
 
 
 def compare(
-    runs: list[Path] = typer.Argument(help="Predictions in ActivityNet's JSON, or folders of davel evaluate -o."),
-    annotations: Path = typer.Option(help="True events, in UnAV-100's schema."),
+    runs: list[Path] = typer.Argument(help="Files of predictions in any format, or folders of davel evaluate -o."),
+    annotations: Path = typer.Option(help="True events, in any format."),
     subset: str = typer.Option("test", help="The subset."),
     bootstrap: int = typer.Option(1000, min=1, help="Resamples of the videos, the same for all runs."),
     as_json: bool = typer.Option(False, "--json", help="A JSON object."),

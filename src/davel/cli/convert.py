@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from davel.cli import console
 from davel.core.errors import printable
+
+
+class Problems(StrEnum):
+    refuse = "refuse"
+    skip = "skip"
+    clip = "clip"
+
+
+class Command(TyperCommand):
+    """Lists the formats that there are when it is asked for help, and not before: they take time to import."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from davel.formats import FORMATS
+
+        self.help = f"{self.help}\n\nFormats: {', '.join(FORMATS)}."
+        super().format_help(ctx, formatter)
 
 
 def convert(
@@ -17,26 +36,36 @@ def convert(
     ),
     from_: str | None = typer.Option(None, "--from", metavar="FORMAT", help="Of the source (default: as it looks)."),
     to: str | None = typer.Option(None, "--to", metavar="FORMAT", help="Of the target (default: as its name ends)."),
+    problems: Problems = typer.Option(
+        Problems.clip, help="Events that are none: refuse the file, skip them, or clip times and refuse the others."
+    ),
 ) -> None:
     """Convert events between formats.
 
-    Formats: json (davel.events/1), csv, tsv, jsonl, activitynet, results, labelstudio, dcase, audacity, raven, rttm,
-    vtt, srt, eaf, edl. What the target cannot hold is said.
+    What the target cannot hold is said, and so is what was clipped or skipped.
     """
     from davel import formats
     from davel.core.errors import ConfigError
+    from davel.core.files import is_below, safe_names
 
     target = Path(to_write)
-    videos = formats.read(source, from_)
+    videos, found = formats.read_videos(source, from_, policy=problems.value)
     try:
         if target.is_dir() or (to and to_write.endswith("/")):
             if to is None:
                 raise typer.BadParameter("is needed for a folder", param_hint="--to")
-            target.mkdir(parents=True, exist_ok=True)
-            names = [target / f"{video.id}.{formats.named(to).suffix}" for video in videos]
+            if outside := [video.id for video in videos if not is_below(video.id)]:
+                raise ConfigError(
+                    f"{printable(source)}: the id {printable(outside[0])!r} names no file below a folder: rename it, "
+                    "or convert into one file"
+                )
+            form = formats.named(to)
+            stems = safe_names([video.id for video in videos])
+            names = [target / f"{stems[video.id]}.{form.suffix}" for video in videos]
             for video, name in zip(videos, names, strict=True):
+                name.parent.mkdir(parents=True, exist_ok=True)
                 formats.write([video], name, to)
-            lost = formats.losses(videos, formats.named(to))
+            lost = formats.losses(videos, form)
         else:
             lost, names = formats.write(videos, target, to), [target]
     except OSError as error:
@@ -44,5 +73,5 @@ def convert(
     count = sum(len(video.events) for video in videos)
     where = printable(target) if len(names) == 1 else f"{len(names)} files in {printable(target)}"
     console.results().print(f"{len(videos)} videos, {count} events: {where}", markup=False)
-    for line in lost:
-        console.complain(f"davel: {line}")
+    for line in (*formats.told(found), *lost):
+        console.complain(f"davel: {printable(line)}")

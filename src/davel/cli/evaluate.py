@@ -33,9 +33,9 @@ PUBLISHED = "published batching: 16 videos at a time in file order, with the rel
 
 
 def evaluate(
-    source: str = typer.Argument(help="A model, or predictions in ActivityNet's JSON."),
+    source: str = typer.Argument(help="A model, or a file of predictions in any format."),
     data: Path | None = typer.Option(None, help="The data set's folder, in UnAV-100's layout."),
-    annotations: Path | None = typer.Option(None, help="Instead, true events in UnAV-100's schema, and for a model:"),
+    annotations: Path | None = typer.Option(None, help="Instead, true events in any format, and for a model:"),
     videos: Path | None = typer.Option(None, help="Folder of the videos."),
     features: Path | None = typer.Option(None, help="Instead, a folder of features that were extracted before."),
     cache: Path | None = typer.Option(None, help="Where features of videos are kept (default: features/ beside)."),
@@ -60,8 +60,8 @@ def evaluate(
 
     if (data is None) == (annotations is None):
         raise typer.BadParameter("name either --data or --annotations")
-    path = annotations or data / ANNOTATIONS  # type: ignore[operator]
-    is_file = source.endswith(".json")
+    path = annotations or Path(str(data)) / ANNOTATIONS
+    is_file = _is_predictions(Path(source))
     if is_file and (videos or features or cache or without or published_batching or fit_thresholds):
         raise typer.BadParameter("predictions need --data or --annotations only")
     if without and published_batching:
@@ -109,6 +109,16 @@ def evaluate(
         print(json.dumps(evaluation.to_dict(), indent=2))
     else:
         _show(evaluation, subset)
+
+
+def _is_predictions(source: Path) -> bool:
+    """Whether a source is a file of events, and no model: what a format knows, or would be named so if it existed."""
+    from davel import formats
+
+    if source.is_file() and source.suffix != ".onnx":
+        return True
+    endings = (*(f".{form.suffix}" for form in formats.FORMATS.values()), ".json", ".txt")
+    return not source.exists() and source.name.lower().endswith(endings)
 
 
 def predictions_of(
@@ -167,7 +177,9 @@ def _config(
 
 def _open(config: DataConfig, localizer: Localizer, subset: str) -> Dataset:
     annotated = config.annotated()
-    chosen = annotated.subset(subset)
+    if set(annotated.labels) <= set(localizer.info.labels):  # whatever their order
+        annotated = annotated.relabelled(localizer.info.labels)
+    chosen = annotated.subset(subset, or_all=True)
     with console.progress_bar() as bar:
         task = bar.add_task("features", total=len(chosen), note="")
         dataset = config.open(chosen, lambda done, total: bar.update(task, completed=done, total=total))

@@ -18,7 +18,7 @@ def import_model(
     from davel.formats import read_annotations
     from davel.models.saved import import_published
 
-    info = import_published(checkpoint, output, read_annotations(annotations).labels)
+    info = import_published(checkpoint, output, read_annotations(annotations, durations=False).labels)
     console.complain(
         f"{info.config.num_classes} classes, {info.config.max_length} steps, reads {info.features.name} features"
     )

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from davel.core.errors import ConfigError, printable
@@ -99,7 +99,8 @@ def read_json(path: Path, what: str) -> Any:
 def is_below(name: str) -> bool:
     """Whether a name from a file, taken as a path, stays within the folder that it is joined to."""
     path = PurePosixPath(name.replace("\\", "/"))
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and not PureWindowsPath(name).drive
+    has_drive = re.match(r"[A-Za-z]:[\\/]", name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and not has_drive
 
 
 def safe_names(ids: Sequence[str]) -> dict[str, PurePosixPath]:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from davel.core.annotations import Annotations, Problem
-from davel.core.errors import ConfigError, printable, refuse
+from davel.core.errors import ConfigError, MediaError, printable, refuse
 from davel.core.events import Video
+from davel.core.files import is_below
 from davel.data.dataset import Dataset
 from davel.data.inspection import Reader
 from davel.data.simulate import MARKER, Simulation, simulation_of
@@ -26,6 +27,7 @@ from davel.features.folder import spec_of_all
 from davel.features.reading import spec_of
 from davel.features.spec import FeatureSpec
 from davel.formats import read_annotations
+from davel.media import probe
 
 SUFFIX = ".safetensors"
 KEPT = re.compile(r"(-[0-9a-f]{12}\.\w+)?\.safetensors$")
@@ -35,7 +37,7 @@ KEPT = re.compile(r"(-[0-9a-f]{12}\.\w+)?\.safetensors$")
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     annotations: Path
-    """A file in UnAV-100's schema."""
+    """A file of events, in UnAV-100's schema or any other format that says which subset a video belongs to."""
     videos: Path | None = None
     """The folder of the videos, whose names without ending are the annotations' ids."""
     extractor: str = "light"
@@ -84,7 +86,10 @@ class DataConfig:
 
     def annotated(self) -> Annotations:
         """The annotations, as far as they are asked for."""
-        return read_annotations(self.annotations).limited(self.classes, self.limit)
+        annotations = read_annotations(self.annotations, durations=self.videos is None)
+        if self.videos is not None:
+            annotations = _with_durations(annotations, self.videos, self.annotations)
+        return annotations.limited(self.classes, self.limit)
 
     def open(self, videos: Mapping[str, Video], progress: Callable[[int, int], None] | None) -> Dataset:
         """The features of annotated videos; those that are not there yet are extracted."""
@@ -168,16 +173,41 @@ def open_unav100(
     return Dataset(usable, read, spec, simulation.origin if simulation else None, _ids(problems))
 
 
+def _with_durations(annotations: Annotations, folder: Path, source: Path) -> Annotations:
+    """The annotations with the durations of files, where they give none: not all formats do. ConfigError lists the
+    files that are missing or unreadable."""
+    unknown = {key: video for key, video in annotations.videos.items() if video.duration is None}
+    if not unknown:
+        return annotations
+    files, problems = _find(unknown, folder, lambda path: path.stem)
+    videos = dict(annotations.videos)
+    for key, path in files.items():
+        try:
+            seconds = probe(path).duration_seconds
+        except MediaError as error:
+            problems.append(Problem(key, "unreadable", str(error)))
+            continue
+        if seconds is None:
+            problems.append(Problem(key, "unreadable", "does not say how long it is: convert it to mp4 or mkv"))
+        else:
+            videos[key] = replace(videos[key], duration=seconds, events=videos[key].events.clipped(0, seconds))
+    refuse(source, problems)
+    return replace(annotations, videos=videos)
+
+
 def _find(
     videos: Mapping[str, Video], folder: Path, key_of: Callable[[Path], str]
 ) -> tuple[dict[str, Path], list[Problem]]:
-    """The file of each video by id, and what is wrong with the others."""
+    """The file of each video by id, and what is wrong with the others. An id may begin with folders below this one."""
     if not folder.is_dir():
         raise ConfigError(f"{printable(folder)}: there is no such folder")
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if not path.name.startswith("."):
-            found.setdefault(key_of(path), []).append(path)
+    for part in sorted({key.rpartition("/")[0] for key in videos if is_below(key)}):
+        if not (folder / part).is_dir():
+            continue
+        for path in sorted((folder / part).iterdir()):
+            if not path.name.startswith("."):
+                found.setdefault(f"{part}/{key_of(path)}" if part else key_of(path), []).append(path)
     problems = [Problem(key, "missing", "no such file") for key in videos if key not in found]
     problems += [Problem(key, "missing", "more than one file") for key in videos if len(found.get(key, ())) > 1]
     return {key: found[key][0] for key in videos if len(found.get(key, ())) == 1}, problems

@@ -15,6 +15,7 @@ from torch import Tensor
 from davel import formats
 from davel.compute.device import choose_device
 from davel.core import result
+from davel.core.annotations import Vocabulary
 from davel.core.errors import ConfigError, printable
 from davel.core.progress import Report
 from davel.core.result import GATE
@@ -65,10 +66,10 @@ class Localizer:
         return self.model
 
     def require(self, features: FeatureSpec, labels: Sequence[str], source: str) -> None:
-        """ConfigError unless `source` has the features and classes of this model."""
+        """ConfigError unless `source` has the features and classes of this model; it says what is different."""
         self.info.features.require(features, "the model", source)
-        if tuple(labels) != self.info.labels:
-            raise ConfigError(f"{source}: has other classes than the model, which knows {', '.join(self.info.labels)}")
+        if difference := Vocabulary(self.info.labels).difference(labels):
+            raise ConfigError(f"{source}: has other classes than the model: {difference}")
 
     def _least(self, threshold: float | Literal["auto"] | None) -> float | list[float]:
         """The score, or those of each class, from which events are reported. ConfigError if the model has none."""

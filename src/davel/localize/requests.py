@@ -100,7 +100,7 @@ def plan(inputs: Sequence[Path], options: LocalizeOptions) -> list[Request]:
         raise OptionError("end", f"must lie behind --start, got {options.end:g}")
     if options.features and (options.start or options.end is not None):
         raise OptionError(("features", "start", "end"), "are for whole files: leave one out")
-    truth = formats.read_annotations(options.annotations).videos if options.annotations else {}
+    truth = formats.read_annotations(options.annotations, durations=False).videos if options.annotations else {}
     meant = _meant(inputs)
     short = Counter(file.path.stem for file in meant)
     requests: dict[Path, Request] = {}
