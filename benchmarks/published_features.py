@@ -36,6 +36,7 @@ from davel.features import i3d, i3d_vggish, raft, vggish
 from davel.features.i3d_vggish.stream import STRIDE, WINDOW, Networks, Sound, TwoStream
 from davel.features.reading import Settings
 from davel.features.resize import resize, short_side_size
+from davel.features.store import FeatureStore
 
 PARTS = ("flow", "rgb", "audio", "precision", "stages", "memory")
 SIZE = (240, 320)
@@ -272,15 +273,13 @@ def render(path: Path, seconds: float) -> None:
 
 def child(kind: str, path: Path, folder: Path) -> None:
     """Extract, and print the peak memory in GB."""
-    import davel.features.folder as target
-
     torch.set_num_threads(1)
     settings = Settings.named(kind)
     none = (NoNetwork(1024), NoNetwork(1024), NoFlow(), NoNetwork(128))
     networks = Networks(*none, torch.device("cpu"), torch.float32)
     i3d_vggish.networks = lambda *_: networks
     i3d_vggish.FAMILY = replace(i3d_vggish.FAMILY, weights=())
-    target.write(path, folder, f"{path.stem}-{kind}", settings)
+    FeatureStore(folder).write(path, f"{path.stem}-{kind}", settings)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
 
 

@@ -24,6 +24,8 @@ MOVED = {
     "davel.kaiser": "davel.media.resampy",
     "davel.web.peaks": "davel.media.peaks",
     "davel.formats.document": "davel.formats.base",
+    "davel.features.folder": "davel.features.store",
+    "davel.data.inspection": "davel.data.check",
     "davel.features.layout": "davel.features.family",
     "davel.features.extract": "davel.features.reading",
     "davel.features.archive": "davel.features.batch",

@@ -21,11 +21,12 @@ from waiting import WAIT_SECONDS, eventually
 from davel.compute.cluster import Cluster
 from davel.core.errors import ConfigError
 from davel.features import batch as archive
-from davel.features import folder, weights
 from davel.features import reading as extract
+from davel.features import weights
 from davel.features.batch import estimate, extract_files, plan, read_manifest
 from davel.features.i3d_vggish import SPEC as I3D_VGGISH
 from davel.features.reading import Settings
+from davel.features.store import FeatureStore
 
 STREAMS = ("rgb", "flow", "vggish")
 
@@ -67,7 +68,7 @@ def test_a_clip_gives_the_three_published_files_and_their_description(clip, netw
 def test_on_disk_and_in_memory_features_are_the_same(clip, networks, tmp_path):
     settings = Settings.named("i3d-vggish")
     direct = extract.extract(clip, settings)
-    kept = folder.kept(clip, tmp_path / "out", "clip", settings)
+    kept = FeatureStore(tmp_path / "out").extracted(clip, "clip", settings)
     np.testing.assert_array_equal(kept.visual, direct.visual)
     np.testing.assert_array_equal(kept.audio, direct.audio)
     assert (kept.spec, kept.info, kept.coverage) == (direct.spec, direct.info, direct.coverage)
@@ -123,14 +124,14 @@ def test_a_failure_leaves_nothing_and_is_tried_again(networks, run, tmp_path):
 def test_what_nobody_foresaw_fails_one_file(networks, run, tmp_path, monkeypatch):
     for name in ("a", "b"):
         make_media(tmp_path / f"{name}.mkv", seconds=1.5)
-    real = folder.write
+    real = FeatureStore.write
 
-    def write(path: Path, *rest: object) -> object:
+    def write(self: FeatureStore, path: Path, *rest: object) -> object:
         if path.stem == "a":
             raise RuntimeError("the moon")
-        return real(path, *rest)
+        return real(self, path, *rest)
 
-    monkeypatch.setattr(folder, "write", write)
+    monkeypatch.setattr(FeatureStore, "write", write)
     code, out, err = run("extract", tmp_path, "-o", "out")
     assert code == 3
     assert "unexpected RuntimeError: the moon" in err
@@ -141,19 +142,10 @@ def test_a_full_disk_ends_it_all(clip, networks, run, tmp_path, monkeypatch):
     def write(*_: object) -> None:
         raise OSError(28, "No space left on device", "out/clip_rgb.npy")
 
-    monkeypatch.setattr(folder, "write", write)
+    monkeypatch.setattr(FeatureStore, "write", write)
     code, _, err = run("extract", clip, "-o", "out")
     assert code == 4
     assert "out/clip_rgb.npy: cannot write: No space left on device: make room or name another folder" in err
-
-
-def test_leftovers_of_a_killed_run_are_swept_and_others_stay(clip, networks, run, tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / ".clip_rgb.npy.123.tmp").write_bytes(b"half")
-    (out / ".clip_two_rgb.npy.123.tmp").write_bytes(b"of another that is at work")
-    assert run("extract", clip, "-o", "out")[0] == 0
-    assert sorted(p.name for p in out.glob(".*")) == [".clip_two_rgb.npy.123.tmp"]
 
 
 def test_a_manifest_that_was_cut_off_is_still_read(tmp_path):
@@ -214,11 +206,6 @@ def test_a_long_run_is_estimated_from_its_first_steps(networks, tmp_path):
     assert estimate(jobs, least_seconds=10) is None
     list(extract_files(jobs))
     assert estimate(jobs[1:]) is None or estimate(jobs[1:]).media_seconds < 1
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(12, "12 s"), (250, "4 min 10 s"), (12_000, "3 h 20 min")])
-def test_times_are_told_for_people(seconds, text):
-    assert archive.clock(seconds) == text
 
 
 def test_pictures_that_are_too_narrow_are_refused(networks, run, tmp_path):
@@ -289,7 +276,7 @@ def test_a_run_that_was_ended_loses_the_files_at_work_alone(tmp_path, end):
     finished = {path.name.removesuffix(".features.json") for path in (tmp_path / "out").glob("*.features.json")}
     assert 3 <= len(finished) < 120, "it ended before it could be interrupted"
     for key in finished:  # what is there is whole
-        features = folder.load(tmp_path / "out", key)
+        features = FeatureStore(tmp_path / "out").read(key)
         assert len(features) == 1
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

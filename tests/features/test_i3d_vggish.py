@@ -15,11 +15,11 @@ from small_networks import published
 
 import davel
 from davel.core.errors import ConfigError
-from davel.data.sources import open_unav100
-from davel.features import folder
+from davel.data.sources import open_features
 from davel.features.i3d_vggish import SPEC as I3D_VGGISH
 from davel.features.reading import Settings
 from davel.features.spec import FeatureSpec
+from davel.features.store import FeatureStore, Ready
 from davel.features.weights import location
 from davel.formats import read_annotations
 from davel.models import CCNet, CCNetConfig
@@ -75,7 +75,8 @@ def test_features_made_before_give_the_same_events(clip, networks, run, tmp_path
 def test_features_that_are_not_there_are_made_and_kept(clip, networks, run, tmp_path):
     make_model(tmp_path / "model")
     assert run("localize", clip, "-m", "model", "--features", "kept")[0] == 0
-    assert folder.is_finished(clip, tmp_path / "kept", "clip", Settings.named("i3d-vggish"))
+    status = FeatureStore(tmp_path / "kept").status("clip", Settings.named("i3d-vggish"), clip)
+    assert isinstance(status, Ready)
 
 
 def test_the_models_protocol_is_followed_unless_one_knows_better(clip, networks, run, tmp_path):
@@ -125,7 +126,7 @@ def dataset(networks, run, tmp_path):
 
 def opened(dataset):
     path = dataset / "annotations.json"
-    return open_unav100(read_annotations(path).videos, dataset / "features", "i3d-vggish", path)
+    return open_features(read_annotations(path).videos, dataset / "features", path, "i3d-vggish")
 
 
 def test_a_data_set_is_of_the_protocol_that_its_features_were_made_with(dataset):

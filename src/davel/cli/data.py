@@ -35,7 +35,6 @@ def check(
 
     config = DataConfig.unav100(folder, features)
     assert config.features is not None
-    assert config.kind != "davel"
     with console.progress_bar() as bar:
         task = bar.add_task("check", total=None, note="")
         report = run(

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,27 @@ import torch
 from numpy.typing import NDArray
 
 from davel.core.annotations import Problem
+from davel.core.errors import ConfigError, printable
 from davel.core.events import Video
-from davel.data.inspection import TOLERATED, Reader
-from davel.data.simulate import simulation_of
+from davel.core.files import is_below
+from davel.data.simulate import Simulation, simulation_of
+from davel.data.unav100 import find_kind
+from davel.features.family import Family, family
 from davel.features.spec import FeatureSpec
+from davel.features.store import BrokenFeatures, FeatureStore
 from davel.formats import inspect_annotations
 from davel.models.targets import REGRESSION_RANGES, Ranges, reached
 
 MULTIPLE = 32
 """A model's length is a multiple of the steps that one step of its coarsest level spans."""
+TOLERATED = 3
+"""Steps by which the streams of a video may differ; what is too long is cut off."""
+CAUSES = {
+    1 / 3: "a hop of 0.96 s instead of 0.32 s gives a third",
+    1 / 2: "half of the frame rate, or twice the stride, gives half",
+    2: "twice the frame rate, or half of the stride, gives twice",
+    3: "a stride that is three times too small gives three times as many",
+}
 
 
 @dataclass(frozen=True)
@@ -68,10 +80,60 @@ class Report:
         return asdict(self) | {"problems": [problem._asdict() for problem in self.problems]}
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a folder of features holds of some videos."""
+
+    family: Family
+    spec: FeatureSpec
+    keys: dict[str, str]
+    """In the folder's store, of videos whose features are described."""
+    problems: list[Problem]
+
+
+def contents(store: FeatureStore, ids: Iterable[str], kind: str | None = None) -> Contents:
+    """Features that davel extracted, of any family, or published ones; `kind` names the family where files do not tell.
+
+    ConfigError if they are of several origins or protocols, which no model should learn from together.
+    """
+    problems: list[Problem] = []
+    keys: dict[str, str] = {}
+    specs: dict[str, FeatureSpec] = {}
+    found = store.find(ids)
+    for video, described in found.items():
+        if not is_below(video):
+            problems.append(Problem(video, "missing", "no file can have such a name"))
+        elif len(described) > 1:
+            problems.append(Problem(video, "missing", "more than one file"))
+        elif described:
+            try:
+                specs[described[0]] = store.spec(described[0])
+                keys[video] = described[0]
+            except ConfigError as error:
+                problems.append(Problem(video, "unreadable", str(error)))
+    if not keys:
+        made = family(kind or find_kind(store.folder))
+        return Contents(made, made.spec, keys, problems)
+    first, spec = next(iter(specs.items()))
+    made = family(spec.name)
+    for key, other in specs.items():
+        if other is not spec:
+            spec.require(other, printable(first), printable(key))
+    if kind not in (None, spec.name):
+        raise ConfigError(f"{printable(store.folder)}: holds {spec.name} features, not {kind}")
+    for video in found.keys() - keys.keys():
+        if store.has_published(video, made):
+            raise ConfigError(
+                f"{printable(store.folder)}: the features of {printable(first)} were made by `davel extract`, those of "
+                f"{printable(video)} were not: keep features of one origin together"
+            )
+    return Contents(made, spec, keys, problems)
+
+
 def check(
     annotations: Path,
     folder: Path,
-    kind: str,
+    kind: str | None = None,
     *,
     workers: int = 4,
     progress: Callable[[int, int], None] | None = None,
@@ -82,31 +144,38 @@ def check(
     ConfigError if the annotations are not a file of this schema, or the folder holds another kind of features.
     """
     annotated, problems = inspect_annotations(annotations)
-    simulation = simulation_of(folder, kind)
-    reader = Reader(folder, kind, simulation)
+    simulation, store = simulation_of(folder, kind), FeatureStore(folder)
+    if simulation:
+        held = Contents(simulation.family, simulation.family.spec, {}, [])
+    else:
+        held = contents(store, annotated.videos, kind)
+        problems += held.problems
+    reader = Reader(store, held.family, simulation, keys=held.keys)
+    known = {problem.id for problem in held.problems}
+    looked_at = [video for video in annotated.videos.values() if video.id not in known]
     cut: list[int] = []
     stray: list[str] = []
     with ThreadPoolExecutor(workers) as pool:
-        for done, (video, found, lengths) in enumerate(pool.map(reader.inspect, annotated.videos.values()), 1):
+        for done, (video, found, lengths) in enumerate(pool.map(reader.inspect, looked_at), 1):
             problems += found
             if not found:
                 cut.append(max(lengths.values()) - min(lengths.values()))
-                if _differs(min(lengths.values()), expected := reader.spec.timing.num_steps(video.seconds)):
+                if _differs(min(lengths.values()), expected := held.spec.timing.num_steps(video.seconds)):
                     stray.append(f"{video.id} ({min(lengths.values())} for {expected})")
             if progress:
-                progress(done, len(annotated.videos))
+                progress(done, len(looked_at))
     notes = _notes(annotated.videos, cut)
     if stray:
         notes.append(f"{len(stray)} videos have another length than their duration says: {_listed(stray)}")
     return Report(
-        features=kind,
+        features=held.family.name,
         origin=simulation.origin if simulation else None,
         subsets=dict(Counter(video.subset or "" for video in annotated.videos.values())),
         events=sum(len(video.events) for video in annotated.videos.values()),
         classes=len(annotated.labels),
         problems=tuple(problems),
         notes=tuple(notes),
-        grid=fit_grid(annotated.videos, reader.spec) if annotated.videos else None,
+        grid=fit_grid(annotated.videos, held.spec) if annotated.videos else None,
     )
 
 
@@ -174,3 +243,54 @@ def suggest_ranges(durations: NDArray[np.float64], num_levels: int = len(REGRESS
     first = 2.0 ** max(round(math.log2(half / 2 ** (num_levels - 2))), 0)
     ends = [first * 2**level for level in range(num_levels - 1)]
     return tuple(zip([0.0, *ends], [*ends, REGRESSION_RANGES[-1][1]], strict=True))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Looks at the features of one video after the other."""
+
+    store: FeatureStore
+    family: Family
+    simulation: Simulation | None = None
+    whole: bool = True
+    """Every value, not only the headers of the files."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """In the store, of videos that have another there than their id."""
+
+    def inspect(self, video: Video) -> tuple[Video, list[Problem], dict[str, int]]:
+        """The video, what is wrong with its features, and the steps of each stream that can be read."""
+        lengths: dict[str, int] = {}
+        problems = []
+        if self.simulation and self.simulation.lazy:
+            visual, audio = self.simulation.draw(video)
+            if not (np.isfinite(visual).all() and np.isfinite(audio).all()):
+                problems.append(Problem(video.id, "nan", "is drawn with values that are not finite"))
+            return video, problems, {"visual": len(visual), "audio": len(audio)}
+        for stream, found in self.store.lengths(self.keys.get(video.id, video.id), self.family, self.whole):
+            if isinstance(found, BrokenFeatures):
+                problems.append(Problem(video.id, found.kind, str(found)))
+            else:
+                lengths[stream] = found
+        if not problems and video.id not in self.keys:  # what was extracted is as long as its file
+            problems = length_problems(video, lengths, self.family.spec)
+        return video, problems, lengths
+
+
+def length_problems(video: Video, lengths: Mapping[str, int], spec: FeatureSpec) -> list[Problem]:
+    """Streams that differ in length, or that cannot be of this video: half as long again as its duration says."""
+    shortest, longest = min(lengths.values()), max(lengths.values())
+    told = ", ".join(f"{stream} {T}" for stream, T in lengths.items())
+    if longest - shortest > TOLERATED:
+        return [Problem(video.id, "unequal", f"streams of unequal length: {told}{_cause(shortest / longest)}")]
+    expected = spec.timing.num_steps(video.seconds)
+    ratio = shortest / expected
+    if abs(shortest - expected) > TOLERATED and not 2 / 3 < ratio < 3 / 2:
+        text = f"{shortest} steps where {video.seconds:g} s give {expected}{_cause(ratio)}"
+        return [Problem(video.id, "length", text)]
+    return []
+
+
+def _cause(ratio: float) -> str:
+    """What may have gone wrong, in words."""
+    near = min(CAUSES, key=lambda r: abs(math.log(ratio / r)))
+    return f" ({CAUSES[near]})" if abs(math.log(ratio / near)) < math.log(1.15) else ""

@@ -183,12 +183,12 @@ def draw_annotations(num_videos: int, num_classes: int, seed: int = 0) -> Annota
     return Annotations.of(labels, videos)
 
 
-def simulation_of(folder: Path, kind: str) -> Simulation | None:
+def simulation_of(folder: Path, kind: str | None = None) -> Simulation | None:
     """How the features in a folder are simulated, if they are. ConfigError if there is none, or it has another kind."""
     if not folder.is_dir():
         raise ConfigError(f"{printable(folder)}: there is no such folder")
     simulation = Simulation.read(folder) if (folder / MARKER).is_file() else None
-    if simulation and simulation.features != kind:
+    if simulation and kind not in (None, simulation.features):
         raise ConfigError(f"{printable(folder)}: holds simulated {simulation.features} features, not {kind}")
     return simulation
 

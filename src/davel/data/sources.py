@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,19 @@ from davel.core.annotations import Annotations, Problem
 from davel.core.errors import ConfigError, MediaError, printable, refuse
 from davel.core.events import Video
 from davel.core.files import is_below
+from davel.data.check import Contents, Reader, contents
 from davel.data.dataset import Dataset
-from davel.data.inspection import Reader
-from davel.data.simulate import MARKER, Simulation, simulation_of
-from davel.data.unav100 import ANNOTATIONS, FEATURES, find_kind, load_stream
-from davel.features import store
-from davel.features.family import family, names
-from davel.features.folder import spec_of_all
-from davel.features.reading import spec_of
-from davel.features.spec import FeatureSpec
+from davel.data.simulate import simulation_of
+from davel.data.unav100 import ANNOTATIONS, FEATURES
+from davel.features.batch import Job, extract_files
+from davel.features.family import names
+from davel.features.reading import Settings
+from davel.features.store import FeatureStore, cache_key
 from davel.formats import read_annotations
 from davel.media import probe
 
-SUFFIX = ".safetensors"
-KEPT = re.compile(r"(-[0-9a-f]{12}\.\w+)?\.safetensors$")
-"""What davel adds to a video's name."""
+DAVEL = "davel"
+"""The kind of what davel extracted, in configurations from before it was found out by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +44,8 @@ class DataConfig:
     """Where these are kept; by default `features` beside the videos' folder."""
     features: Path | None = None
     """Instead of videos, a folder of features that were extracted before."""
-    kind: str = "davel"
-    """How these are stored: in davel's files, or as UnAV-100's `.npy`."""
+    kind: str | None = None
+    """Their family, where the folder does not tell; `davel` says the same as nothing."""
     skip_broken: bool = False
     """Leave out videos whose features are missing or broken, instead of refusing to train."""
     train: str = "train"
@@ -68,21 +66,19 @@ class DataConfig:
             raise ValueError("name either `videos` or `features`")
         if self.features is not None and self.cache is not None:
             raise ValueError("`cache` is for features that are made of `videos`: leave it out")
-        if self.features is None and self.kind != "davel":
+        if self.features is None and self.kind not in (None, DAVEL):
             raise ValueError("`kind` is for `features`: leave it out")
-        if self.kind != "davel" and self.kind not in names():
-            raise ValueError(f"no features {self.kind!r}: choose from {', '.join(names())}")
+        for name in (self.extractor, self.kind):
+            if name not in (None, DAVEL, *names()):
+                raise ValueError(f"unknown features {name!r}: choose from {', '.join(names())}")
         if any(n is not None and n < 1 for n in (self.classes, self.limit)) or self.workers < 1:
             raise ValueError("classes, limit and workers must be at least 1")
 
     @classmethod
     def unav100(cls, folder: Path, kind: str | None = None, **more: Any) -> DataConfig:
-        """A data set in UnAV-100's layout; the kind of its features is found where it is not given."""
-        features = folder / FEATURES
-        if kind is None:
-            simulated = (features / MARKER).is_file()
-            kind = Simulation.read(features).features if simulated else find_kind(features)
-        return cls(annotations=folder / ANNOTATIONS, features=features, kind=kind, **more)
+        """A data set in UnAV-100's layout; the family of its features is found where it is not given."""
+        simulation_of(folder / FEATURES, kind)
+        return cls(annotations=folder / ANNOTATIONS, features=folder / FEATURES, kind=kind, **more)
 
     def annotated(self) -> Annotations:
         """The annotations, as far as they are asked for."""
@@ -93,12 +89,11 @@ class DataConfig:
 
     def open(self, videos: Mapping[str, Video], progress: Callable[[int, int], None] | None) -> Dataset:
         """The features of annotated videos; those that are not there yet are extracted."""
-        if self.features is not None and self.kind != "davel":
-            return open_unav100(
-                videos, self.features, self.kind, self.annotations, skip_broken=self.skip_broken, workers=self.workers
-            )
         if self.features is not None:
-            return open_features(videos, self.features, skip_broken=self.skip_broken)
+            kind = None if self.kind == DAVEL else self.kind
+            return open_features(
+                videos, self.features, self.annotations, kind, skip_broken=self.skip_broken, workers=self.workers
+            )
         assert self.videos is not None
         cache = self.cache or self.videos.parent / "features"
         return open_videos(
@@ -120,57 +115,54 @@ def open_videos(
 
     ConfigError lists those that are missing or unreadable, unless they are to be skipped.
     """
-    files, missing = _find(videos, folder, lambda path: path.stem)
-    extracted = store.extract_many(list(files.values()), cache, extractor, workers, progress)
-    problems = [
-        Problem(key, "unreadable", extracted.failures[p]) for key, p in files.items() if p in extracted.failures
-    ]
-    problems += missing
+    files, problems = _find(videos, folder)
+    settings, store = Settings.named(extractor), FeatureStore(cache)
+    jobs = {key: Job(path, cache, cache_key(path, extractor), settings) for key, path in files.items()}
+    ids = {job.key: key for key, job in jobs.items()}
+    workers = min(workers or os.cpu_count() or 1, max(len(jobs), 1)) if settings.family.parallel else 0
+    if progress and jobs:
+        progress(0, len(jobs))
+    with closing(extract_files(list(jobs.values()), workers=workers)) as outcomes:
+        for done, outcome in enumerate(outcomes, 1):
+            if outcome.status == "failed":
+                problems.append(Problem(ids[outcome.job.key], "unreadable", outcome.error))
+            if progress:
+                progress(done, len(jobs))
     usable = _usable(videos, folder, problems, skip_broken)
-    return _dataset(usable, {key: extracted.paths[files[key]] for key in usable}, spec_of(extractor), problems)
+    keys = {key: jobs[key].key for key in usable}
+    return _dataset(usable, store, Contents(settings.family, settings.spec, keys, problems))
 
 
-def open_features(videos: Mapping[str, Video], folder: Path, *, skip_broken: bool = False) -> Dataset:
-    """The given videos' features, extracted before: `ID.safetensors`, or as davel names the ones that it keeps.
-
-    ConfigError lists those that are missing, unless they are to be skipped; all must be of one protocol.
-    """
-    files, problems = _find(videos, folder, lambda path: KEPT.sub("", path.name) if path.suffix == SUFFIX else "")
-    usable = _usable(videos, folder, problems, skip_broken)
-    return _dataset(usable, files, store.load(files[next(iter(usable))]).spec, problems)
-
-
-def open_unav100(
+def open_features(
     videos: Mapping[str, Video],
     folder: Path,
-    kind: str,
     annotations: Path,
+    kind: str | None = None,
     *,
     skip_broken: bool = False,
     workers: int = 4,
 ) -> Dataset:
-    """The given videos' features in UnAV-100's files, or simulated ones.
+    """The given videos' features: those that davel extracted, of any family, published ones, or simulated ones.
 
     `annotations` are what simulated features are drawn for. ConfigError if the folder holds another kind, or if files
     are missing or broken, as far as their headers tell, and are not to be skipped.
     """
-    made = family(kind)
-    simulation = simulation_of(folder, kind)
-    drawn = read_annotations(annotations).videos if simulation and simulation.lazy else None
-    problems: list[Problem] = []
-    if drawn is None:
-        with ThreadPoolExecutor(workers) as pool:
-            inspected = pool.map(Reader(folder, kind, whole=False).inspect, videos.values())
-            problems = [problem for _, found, _ in inspected for problem in found]
-    usable = _usable(videos, folder, problems, skip_broken, hint=": see `davel data check`, or set data.skip_broken")
-
-    def read(key: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        if simulation and drawn:
-            return simulation.draw(drawn[key])
-        return made.join({stream: load_stream(folder, made, key, stream) for stream in made.streams})
-
-    spec = made.spec if simulation else spec_of_all(folder, usable, made.spec)
-    return Dataset(usable, read, spec, simulation.origin if simulation else None, _ids(problems))
+    store, simulation = FeatureStore(folder), simulation_of(folder, kind)
+    if simulation and simulation.lazy:
+        drawn = read_annotations(annotations).videos
+        usable = _usable(videos, folder, [], skip_broken)
+        return Dataset(usable, lambda key: simulation.draw(drawn[key]), simulation.family.spec, simulation.origin)
+    drawn_as = simulation.family if simulation else None
+    held = Contents(drawn_as, drawn_as.spec, {}, []) if drawn_as else contents(store, videos, kind)
+    known = {problem.id for problem in held.problems}
+    with ThreadPoolExecutor(workers) as pool:
+        reader = Reader(store, held.family, whole=False, keys=held.keys)
+        inspected = pool.map(reader.inspect, [video for video in videos.values() if video.id not in known])
+        held.problems.extend(problem for _, found, _ in inspected for problem in found)
+    usable = _usable(
+        videos, folder, held.problems, skip_broken, hint=": see `davel data check`, or set data.skip_broken"
+    )
+    return _dataset(usable, store, held, simulation.origin if simulation else None)
 
 
 def _with_durations(annotations: Annotations, folder: Path, source: Path) -> Annotations:
@@ -179,7 +171,7 @@ def _with_durations(annotations: Annotations, folder: Path, source: Path) -> Ann
     unknown = {key: video for key, video in annotations.videos.items() if video.duration is None}
     if not unknown:
         return annotations
-    files, problems = _find(unknown, folder, lambda path: path.stem)
+    files, problems = _find(unknown, folder)
     videos = dict(annotations.videos)
     for key, path in files.items():
         try:
@@ -195,9 +187,7 @@ def _with_durations(annotations: Annotations, folder: Path, source: Path) -> Ann
     return replace(annotations, videos=videos)
 
 
-def _find(
-    videos: Mapping[str, Video], folder: Path, key_of: Callable[[Path], str]
-) -> tuple[dict[str, Path], list[Problem]]:
+def _find(videos: Mapping[str, Video], folder: Path) -> tuple[dict[str, Path], list[Problem]]:
     """The file of each video by id, and what is wrong with the others. An id may begin with folders below this one."""
     if not folder.is_dir():
         raise ConfigError(f"{printable(folder)}: there is no such folder")
@@ -207,7 +197,7 @@ def _find(
             continue
         for path in sorted((folder / part).iterdir()):
             if not path.name.startswith("."):
-                found.setdefault(f"{part}/{key_of(path)}" if part else key_of(path), []).append(path)
+                found.setdefault(f"{part}/{path.stem}" if part else path.stem, []).append(path)
     problems = [Problem(key, "missing", "no such file") for key in videos if key not in found]
     problems += [Problem(key, "missing", "more than one file") for key in videos if len(found.get(key, ())) > 1]
     return {key: found[key][0] for key in videos if len(found.get(key, ())) == 1}, problems
@@ -230,11 +220,8 @@ def _ids(problems: list[Problem]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(problem.id for problem in problems))
 
 
-def _dataset(
-    videos: Mapping[str, Video], paths: Mapping[str, Path], spec: FeatureSpec, problems: list[Problem]
-) -> Dataset:
+def _dataset(videos: Mapping[str, Video], store: FeatureStore, held: Contents, origin: str | None = None) -> Dataset:
     def read(key: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        features = store.load(paths[key], spec)
-        return features.visual, features.audio
+        return store.arrays(held.keys.get(key, key), held.family)
 
-    return Dataset(videos, read, spec, skipped=_ids(problems))
+    return Dataset(videos, read, held.spec, origin, _ids(held.problems))

@@ -18,9 +18,8 @@ from davel.compute.cluster import Cluster
 from davel.compute.pool import Failed, each
 from davel.core.errors import ConfigError, DavelError, MediaError, printable
 from davel.core.progress import in_words
-from davel.features import folder as files
-from davel.features import store
-from davel.features.reading import PROCESS, Reading, Settings
+from davel.features.reading import PROCESS, Extractors, Reading, Settings
+from davel.features.store import FeatureStore, Ready, Written, fingerprint
 from davel.media import probe
 
 MANIFEST = "manifest.jsonl"
@@ -35,6 +34,11 @@ class Job:
     key: str
     settings: Settings
 
+    def is_finished(self, extractors: Extractors = PROCESS) -> bool:
+        """Whether there is nothing to do. MissingError if weights are not there."""
+        store = FeatureStore(self.folder, extractors)
+        return isinstance(store.status(self.key, self.settings, self.path), Ready)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -45,7 +49,7 @@ class Outcome:
     error: str = ""
     seconds: float = 0.0
     """Of work."""
-    written: files.Written | None = None
+    written: Written | None = None
 
     def line(self) -> str:
         """For the manifest."""
@@ -69,7 +73,7 @@ class Outcome:
 
 def _fingerprint(path: Path) -> tuple[int | None, int | None]:
     try:
-        size, modified = store.fingerprint(path)
+        size, modified = fingerprint(path)
     except MediaError:
         return None, None
     return size, modified
@@ -94,10 +98,12 @@ def extract_files(
     workers: int = 0,
     cluster: Cluster | None = None,
     progress: Callable[[Path, float], None] | None = None,
+    extractors: Extractors = PROCESS,
 ) -> Generator[Outcome]:
     """Do what is not done yet; a file that fails does not stop the others. Every outcome is in the manifest.
 
-    `progress` is told the file and the seconds of media that are done, if this process does the work. MissingError
+    `progress` is told the file and the seconds of media that are done, and `extractors` are used, if this process does
+    the work; others have their own. MissingError
     if weights are not there, ConfigError if nothing can be written.
     """
     if not jobs:
@@ -109,14 +115,14 @@ def extract_files(
         raise ConfigError(f"{printable(target)}: cannot make this folder: {error.strerror}: name another") from error
     missing = []
     for job in jobs:
-        if files.is_finished(job.path, job.folder, job.key, job.settings):
+        if job.is_finished(extractors):
             yield Outcome(job=job, status="skipped")
         else:
             missing.append(job)
     alone = workers == 0 and cluster is None
 
     def work(job: Job) -> Outcome:
-        return run_job(job, (lambda seconds: progress(job.path, seconds)) if progress else None)
+        return run_job(job, (lambda seconds: progress(job.path, seconds)) if progress else None, extractors)
 
     with closing(each(work if alone else run_job, missing, workers=workers, cluster=cluster)) as answers:
         for answer in answers:
@@ -129,11 +135,11 @@ def extract_files(
             yield outcome
 
 
-def run_job(job: Job, progress: Callable[[float], None] | None = None) -> Outcome:
+def run_job(job: Job, progress: Callable[[float], None] | None = None, extractors: Extractors = PROCESS) -> Outcome:
     """Extract one file's features. ConfigError or MissingError if no file could be done."""
     started = time.monotonic()
     try:
-        written = files.write(job.path, job.folder, job.key, job.settings, progress)
+        written = FeatureStore(job.folder, extractors).write(job.path, job.key, job.settings, progress)
     except MediaError as error:
         return Outcome(job=job, status="failed", error=str(error), seconds=time.monotonic() - started)
     except DavelError:
@@ -189,12 +195,12 @@ class Estimate:
         return f"{in_words(self.media_seconds)} of media: about {work} of work ({rate:.2g} s a second)"
 
 
-def estimate(jobs: Iterable[Job], least_seconds: float = 0) -> Estimate | None:
+def estimate(jobs: Iterable[Job], least_seconds: float = 0, extractors: Extractors = PROCESS) -> Estimate | None:
     """From the first steps of the first file that has some, on this machine; None if there is little to do.
 
     `least_seconds`: of media that is not done yet.
     """
-    jobs = [job for job in jobs if not files.is_finished(job.path, job.folder, job.key, job.settings)]
+    jobs = [job for job in jobs if not job.is_finished(extractors)]
     media = 0.0
     for job in jobs:
         try:
@@ -204,7 +210,7 @@ def estimate(jobs: Iterable[Job], least_seconds: float = 0) -> Estimate | None:
     if media < least_seconds:
         return None
     for job in jobs:
-        reading, first = Reading(PROCESS.get(job.settings), job.path), None
+        reading, first = Reading(extractors.get(job.settings), job.path), None
         try:
             with closing(reading.rows()) as rows:
                 for stream, _ in rows:

@@ -1,63 +1,325 @@
-"""Features on disk: one safetensors file per video, with the protocol and the media facts they were made with."""
+"""Features in a folder: `ID_STREAM.npy`, as UnAV-100 was published, and `ID.features.json`, how they were made.
+
+The description is written last: where it is, everything is. Files without one are published features. What training
+kept before 0.2, one `.safetensors` per video, is read as well. Memory does not grow with a video's length.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass
-from functools import partial
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as serialize
 
-from davel.compute.pool import Failed, each
 from davel.core.errors import ConfigError, MediaError, printable
-from davel.core.files import replacing
-from davel.features.family import read_spec
-from davel.features.reading import Features, extract, spec_of
-from davel.features.spec import FeatureSpec
+from davel.core.files import is_below, read_json, replacing
+from davel.features.family import Family, family, read_spec
+from davel.features.reading import PROCESS, Extractors, Features, Reading, Settings
+from davel.features.spec import MODALITIES, FeatureSpec
+from davel.features.weights import sha256
 from davel.media import AudioTrack, Coverage, MediaInfo, VideoTrack
 
 SCHEMA = "davel.features/1"
+DESCRIBED, BUNDLE = ".features.json", ".safetensors"
+"""What ends the name of a description, and of the one file that held all of a video's features before 0.2."""
+KEPT = re.compile(r"-[0-9a-f]{12}\.[\w-]+$")
+"""What `cache_key` adds to a video's name."""
+
+Array = NDArray[np.float32]
 
 
-def describe(
-    spec: FeatureSpec, info: MediaInfo, coverage: Coverage, lengths: dict[str, int], source: list[int] | None
-) -> dict[str, Any]:
-    """What is kept with features, as plain values; `source` is the file's fingerprint from before it was read."""
-    return {
-        "schema": SCHEMA,
-        "spec": spec.to_dict(),
-        "info": asdict(info) | {"path": os.fsencode(info.path).hex()},
-        "coverage": asdict(coverage),
-        "lengths": lengths,
-        "source": source or fingerprint(info.path),
-    }
+@dataclass(frozen=True)
+class Missing:
+    """There are no features."""
 
 
-def understand(facts: dict[str, Any]) -> dict[str, Any]:
-    """The same as `Features` has it. KeyError, TypeError, ValueError or ConfigError if it is something else."""
+@dataclass(frozen=True)
+class Stale:
+    """There are some, but not these."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """They are what would be made."""
+
+
+Status = Missing | Stale | Ready
+
+
+@dataclass(frozen=True)
+class Written:
+    """What there is of a file."""
+
+    num_steps: int
+    lengths: dict[str, int]
+    """The steps of each stream before they were cut to the shortest."""
+    coverage: Coverage
+    source: list[int]
+    """The input's size in bytes, and when it was last written, in nanoseconds."""
+    sha256: str
+    """Of the input."""
+
+
+class BrokenFeatures(ConfigError):
+    """A feature file that cannot be used."""
+
+    def __init__(self, kind: Literal["missing", "unreadable", "shape", "nan"], text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class FeatureStore:
+    """The features in one folder, by key: a video's id, or its `cache_key`."""
+
+    def __init__(self, folder: Path, extractors: Extractors = PROCESS) -> None:
+        self.folder, self.extractors = folder, extractors
+        self._specs: dict[str, FeatureSpec] = {}
+
+    def described(self, key: str) -> Path:
+        return self.folder / f"{key}{DESCRIBED}"
+
+    def bundle(self, key: str) -> Path:
+        return self.folder / f"{key}{BUNDLE}"
+
+    def facts(self, key: str) -> dict[str, Any]:
+        """How features were made, as it is stored. ConfigError if that is missing or damaged."""
+        path, described = self.bundle(key), self.described(key)
+        if described.is_file() or not path.is_file():
+            facts = read_json(described, "description of features")
+            if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+                raise ConfigError(f"{printable(described)}: not a description of features: delete it and extract again")
+            return facts
+        try:
+            with safe_open(path, framework="numpy") as file:
+                facts = json.loads((file.metadata() or {})["davel"])
+            if facts["schema"] != SCHEMA:
+                raise ValueError(f"expected schema {SCHEMA!r}, got {facts['schema']!r}")
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{printable(path)}: not a davel feature file, or a damaged one: delete it and extract again"
+            ) from error
+        assert isinstance(facts, dict)
+        return facts
+
+    def spec(self, key: str) -> FeatureSpec:
+        """The protocol of features that are described. ConfigError as `facts`, or if this davel does not know it."""
+        return self._spec(self.facts(key), key)
+
+    def _spec(self, facts: dict[str, Any], key: str) -> FeatureSpec:
+        try:
+            text = json.dumps(facts["spec"])
+            if text not in self._specs:  # most of a folder's are alike
+                self._specs[text] = read_spec(facts["spec"])
+            return self._specs[text]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise self._damaged(key, error) from error
+
+    def status(self, key: str, settings: Settings, source: Path | None = None) -> Status:
+        """Whether the folder has what `write` would make of `source`, or of any file: the one rule of freshness.
+
+        Features are those of the same protocol, precision and weights of their family, and of the same file, which may
+        have been copied or touched since. MissingError if the family's weights are not there.
+        """
+        try:
+            facts = self.facts(key)
+            if told := self._spec(facts, key).differences(settings.spec, "these", "what is asked for"):
+                return Stale("; ".join(told))
+            if then := facts.get("made_with"):
+                if then["precision"] != settings.precision:
+                    return Stale(f"precision was {then['precision']}")
+                for name, digest in self.extractors.digests.of(settings.family).items():
+                    if then["weights"].get(name) != digest:
+                        return Stale(f"the weights {name!r} are others")
+            if not self.bundle(key).is_file() or self.described(key).is_file():
+                for name in settings.family.streams:
+                    if not settings.family.path(self.folder, key, name).is_file():
+                        return Stale(f"the stream {name!r} is missing")
+            if source is not None and (now := fingerprint(source)) != facts["source"]:
+                known = facts.get("sha256")
+                if known is None or now[0] != facts["source"][0] or sha256(source) != known:
+                    return Stale("the file has changed")
+        except (KeyError, TypeError, AttributeError) as error:
+            return Stale(f"damaged: {error!r}")
+        except (MediaError, OSError):
+            return Stale("the file cannot be read")
+        except ConfigError as error:
+            there = self.described(key).is_file() or self.bundle(key).is_file()
+            return Stale(str(error)) if there else Missing()
+        return Ready()
+
+    def write(
+        self, source: Path, key: str, settings: Settings, progress: Callable[[float], None] | None = None
+    ) -> Written:
+        """Extract a media file's features: all of its files, or none.
+
+        MediaError if the file cannot be read as a whole, lacks a track, or is shorter than one step; OSError if nothing
+        can be written.
+        """
+        make, stamp = self.extractors.get(settings), fingerprint(source)
+        digest = sha256(source)
+        described = self.described(key)
+        with ExitStack() as files:
+            arrays = {
+                name: files.enter_context(_npy_file(make.family.path(self.folder, key, name), stream.channels))
+                for name, stream in make.family.streams.items()
+            }
+            reading = Reading(make, source)
+            for name, steps in reading.rows():
+                arrays[name].append(steps)
+                if progress:
+                    progress(reading.seconds)
+            T, (info, coverage) = reading.num_steps(), reading.facts
+            facts = {
+                "schema": SCHEMA,
+                "spec": make.spec.to_dict(),
+                "info": asdict(info) | {"path": os.fsencode(info.path).hex()},
+                "coverage": asdict(coverage),
+                "lengths": reading.lengths,
+                "source": stamp,
+                "num_steps": T,
+                "sha256": digest,
+                "made_with": {
+                    "precision": settings.precision,
+                    "weights": self.extractors.digests.of(settings.family),
+                },
+            }
+            for array in arrays.values():
+                array.close(T)
+            described.unlink(missing_ok=True)
+        with replacing(described) as temporary:
+            temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        return Written(T, reading.lengths, coverage, stamp, digest)
+
+    def extracted(self, source: Path, key: str, settings: Settings) -> Features:
+        """A file's features: those that are there if neither the file nor the settings have changed, else made anew."""
+        if not isinstance(self.status(key, settings, source), Ready):
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self.write(source, key, settings)
+            except OSError as error:
+                target = printable(error.filename or self.folder)
+                raise ConfigError(
+                    f"{target}: cannot write: {error.strerror}: make room or name another folder"
+                ) from error
+        features = self.read(key)
+        return replace(features, info=replace(features.info, path=source))  # it may have been moved since
+
+    def read(self, key: str) -> Features:
+        """The features of one file, and what is known of it. ConfigError if they are missing or damaged."""
+        facts = self.facts(key)
+        try:
+            spec, media = self._spec(facts, key), _media(facts)
+            visual, audio = self.arrays(key, family(spec.name))
+            return Features(visual=visual, audio=audio, spec=spec, **media)
+        except (KeyError, TypeError, ValueError, BrokenFeatures) as error:
+            raise self._damaged(key, error) from error
+
+    def arrays(self, key: str, made: Family) -> tuple[Array, Array]:
+        """A video's visual (T, Dv) and audio (T, Da), published or extracted. BrokenFeatures if they cannot be used."""
+        path = self.bundle(key)
+        if not path.is_file() or self.described(key).is_file():
+            return made.join({stream: self.stream(key, made, stream) for stream in made.streams})
+        try:
+            with safe_open(path, framework="numpy") as file:
+                return file.get_tensor("visual"), file.get_tensor("audio")
+        except (SafetensorError, OSError) as error:
+            raise BrokenFeatures("unreadable", f"{printable(path.name)}: damaged features ({error})") from error
+
+    def lengths(self, key: str, made: Family, whole: bool = True) -> Iterator[tuple[str, int | BrokenFeatures]]:
+        """The steps of each stream, or what is wrong with it: with every value, or as far as headers tell."""
+        if self.bundle(key).is_file() and not self.described(key).is_file():
+            try:
+                with safe_open(self.bundle(key), framework="numpy") as file:
+                    yield from ((modality, file.get_slice(modality).get_shape()[0]) for modality in MODALITIES)
+            except (SafetensorError, OSError) as error:
+                name = printable(self.bundle(key).name)
+                yield "features", BrokenFeatures("unreadable", f"{name}: damaged features ({error})")
+            return
+        for stream in made.streams:
+            try:
+                yield stream, len((self.stream if whole else self.opened)(key, made, stream))
+            except BrokenFeatures as error:
+                yield stream, error
+
+    def opened(self, key: str, made: Family, stream: str) -> NDArray[np.floating]:
+        """One file's numbers (T, D), on disk until they are used. BrokenFeatures as far as the file's header tells."""
+        path = made.path(self.folder, key, stream)
+        name, channels = printable(path.name), made.streams[stream].channels
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise BrokenFeatures("missing", f"{name}: is missing") from None
+        except (OSError, ValueError, EOFError) as error:
+            raise BrokenFeatures("unreadable", f"{name}: is not a whole .npy file of numbers") from error
+        if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[1] != channels:
+            shape = getattr(array, "shape", "?")
+            turned = ": its axes are the other way round" if len(shape) == 2 and shape[0] == channels else ""
+            raise BrokenFeatures("shape", f"{name}: expected (steps, {channels}), got {shape}{turned}")
+        if array.dtype.kind != "f":
+            raise BrokenFeatures("shape", f"{name}: expected floating-point numbers, got {array.dtype}")
+        if len(array) == 0:
+            raise BrokenFeatures("shape", f"{name}: has no steps")
+        return array
+
+    def stream(self, key: str, made: Family, stream: str) -> Array:
+        """One file: (T, D). BrokenFeatures if it is missing, unreadable, of another shape or type, empty, or not
+        finite."""
+        array = np.array(self.opened(key, made, stream), dtype=np.float32)
+        if not np.isfinite(array).all():
+            name = printable(made.path(self.folder, key, stream).name)
+            raise BrokenFeatures("nan", f"{name}: {int((~np.isfinite(array)).sum())} values are NaN or infinite")
+        return array
+
+    def find(self, ids: Iterable[str]) -> dict[str, list[str]]:
+        """Of each id the keys of features that are described: itself, and what training kept of files of that name."""
+        if not self.folder.is_dir():
+            raise ConfigError(f"{printable(self.folder)}: there is no such folder")
+        ids = list(ids)
+        by_id: dict[str, set[str]] = {}
+        for part in sorted({id.rpartition("/")[0] for id in ids if is_below(id)}):
+            if not (self.folder / part).is_dir():
+                continue
+            for entry in os.scandir(self.folder / part):
+                for ending in (DESCRIBED, BUNDLE):
+                    if entry.name.endswith(ending) and not entry.name.startswith("."):
+                        key = f"{part}/{entry.name}".removeprefix("/").removesuffix(ending)
+                        for name in {key, KEPT.sub("", key)}:
+                            by_id.setdefault(name, set()).add(key)
+        return {id: [id] if id in by_id.get(id, ()) else sorted(by_id.get(id, ())) for id in ids}
+
+    def has_published(self, key: str, made: Family) -> bool:
+        """Whether there is a file of any of a family's streams."""
+        return is_below(key) and any(made.path(self.folder, key, stream).is_file() for stream in made.streams)
+
+    def _damaged(self, key: str, error: Exception) -> ConfigError:
+        path = self.described(key) if self.described(key).is_file() else self.bundle(key)
+        return ConfigError(f"{printable(path)}: damaged features ({error}): delete it and extract again")
+
+
+def _media(facts: dict[str, Any]) -> dict[str, Any]:
+    """What was known of the file. KeyError, TypeError or ValueError if it is something else."""
     info, coverage = facts["info"], facts["coverage"]
+    tracks = {"video": VideoTrack, "audio": AudioTrack}
     return {
-        "spec": read_spec(facts["spec"]),
         "info": MediaInfo(
             **info
-            | {
-                "path": Path(os.fsdecode(bytes.fromhex(info["path"]))),
-                "video": VideoTrack(**info["video"]),
-                "audio": AudioTrack(**info["audio"]),
-            }
+            | {name: kind(**info[name]) if info[name] else None for name, kind in tracks.items()}
+            | {"path": Path(os.fsdecode(bytes.fromhex(info["path"])))}
         ),
         "coverage": Coverage(
             duration_seconds=coverage["duration_seconds"],
-            video=tuple(coverage["video"]),
-            audio=tuple(coverage["audio"]),
+            **{name: tuple(coverage[name]) if coverage[name] else None for name in tracks},
             video_gaps=tuple(map(tuple, coverage.get("video_gaps", ()))),
             audio_gaps=tuple(map(tuple, coverage.get("audio_gaps", ()))),
             warnings=tuple(coverage["warnings"]),
@@ -66,41 +328,38 @@ def understand(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def save(features: Features, path: Path, source: list[int] | None = None) -> None:
-    """Write features whole or not at all; `source` is the file's fingerprint from before it was read."""
-    facts = describe(features.spec, features.info, features.coverage, features.lengths, source)
-    tensors = {"visual": np.ascontiguousarray(features.visual), "audio": np.ascontiguousarray(features.audio)}
+class NpyFile:
+    """A `.npy` file (T, D) of float32 that grows; `close` cuts it to its final length."""
+
+    def __init__(self, path: Path, channels: int) -> None:
+        self.channels = channels
+        self.file = path.open("wb+")
+        self._write_header(0)
+        self.header_bytes = self.file.tell()
+
+    def append(self, rows: Array) -> None:
+        self.file.write(np.ascontiguousarray(rows, np.float32).data)
+
+    def close(self, length: int) -> None:
+        with self.file as file:
+            file.truncate(self.header_bytes + 4 * length * self.channels)
+            file.seek(0)
+            self._write_header(length)
+            assert file.tell() == self.header_bytes, "numpy leaves room for a first axis of any length"
+
+    def _write_header(self, length: int) -> None:
+        facts = {"descr": "<f4", "fortran_order": False, "shape": (length, self.channels)}
+        np.lib.format.write_array_header_1_0(self.file, facts)
+
+
+@contextmanager
+def _npy_file(path: Path, channels: int) -> Iterator[NpyFile]:
     with replacing(path) as temporary:
-        temporary.write_bytes(serialize(tensors, metadata={"davel": json.dumps(facts)}))
-
-
-def load(path: Path, expect: FeatureSpec | None = None) -> Features:
-    """Features from a file. ConfigError if it is damaged, of another kind, or not made as `expect` says."""
-    facts = _facts(path)
-    try:
-        known = understand(facts)
-        if expect is not None:
-            expect.require(known["spec"], "what is expected", printable(path))
-        with safe_open(path, framework="numpy") as file:
-            return Features(**{key: file.get_tensor(key) for key in ("visual", "audio")}, **known)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{printable(path)}: damaged features ({error}): delete the file and extract again"
-        ) from error
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            facts = json.loads((file.metadata() or {})["davel"])
-        if facts["schema"] != SCHEMA:
-            raise ValueError(f"expected schema {SCHEMA!r}, got {facts['schema']!r}")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{printable(path)}: not a davel feature file, or a damaged one: delete it and extract again"
-        ) from error
-    assert isinstance(facts, dict)
-    return facts
+        array = NpyFile(temporary, channels)
+        try:
+            yield array
+        finally:
+            array.file.close()
 
 
 def fingerprint(path: Path) -> list[int]:
@@ -112,92 +371,9 @@ def fingerprint(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def cache_path(path: Path, cache: Path, extractor: str) -> Path:
-    """Where a file's features are kept: files of one name in two folders do not meet."""
+def cache_key(path: Path, name: str) -> str:
+    """The key of a file's features of a family among those of files of any folder: two of one name do not meet."""
     where = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in path.stem)
     stem = stem.encode()[:80].decode(errors="ignore")  # a name may have 255 bytes, with what is added to it
-    return cache / f"{stem}-{where}.{extractor}.safetensors"
-
-
-def cached(path: Path, cache: Path, extractor: str) -> Features:
-    """A file's features: those kept if neither the file nor the protocol has changed, else extracted and kept."""
-    kept = cache_path(path, cache, extractor)
-    if is_fresh(path, kept, extractor):
-        return load(kept, spec_of(extractor))
-    source = fingerprint(path)
-    features = extract(path, extractor)
-    _make_folder(cache)
-    try:
-        save(features, kept, source)
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{printable(kept)}: cannot write: {error}: make room or name another folder") from error
-    return features
-
-
-def _make_folder(cache: Path) -> None:
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{printable(cache)}: cannot make this folder: {error.strerror}: name another") from error
-
-
-def is_fresh(path: Path, kept: Path, extractor: str) -> bool:
-    """Whether `kept` holds what `path` would give."""
-    if not kept.is_file():
-        return False
-    try:
-        facts = _facts(kept)
-        return bool(facts["source"] == fingerprint(path) and read_spec(facts["spec"]) == spec_of(extractor))
-    except (ConfigError, KeyError):
-        return False
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """Where each file's features are, and why others have none."""
-
-    paths: dict[Path, Path]
-    failures: dict[Path, str]
-
-
-def extract_many(
-    paths: Sequence[Path],
-    cache: Path,
-    extractor: str = "light",
-    workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Extracted:
-    """The features of many files, in parallel; only those are extracted that are not kept yet.
-
-    A file that cannot be read does not stop the others. ConfigError if nothing can be written to `cache`.
-    """
-    _make_folder(cache)
-    kept = {path: cache_path(path, cache, extractor) for path in paths}
-    missing = [path for path in paths if not path.exists() or not is_fresh(path, kept[path], extractor)]
-    done = len(paths) - len(missing)
-    if progress:
-        progress(done, len(paths))
-    failures: dict[Path, str] = {}
-    workers = min(workers or os.cpu_count() or 1, max(len(missing), 1))
-    extract_one = partial(_extract_one, cache=cache, extractor=extractor)
-    with closing(each(extract_one, missing, workers=workers)) as answers:
-        for answer in answers:
-            path = answer.job
-            if isinstance(answer, Failed):
-                failures[path] = f"{printable(path)}: {answer.reason}: convert it, or use fewer workers"
-            elif answer.value is not None:
-                failures[path] = answer.value
-            done += 1
-            if progress:
-                progress(done, len(paths))
-    return Extracted({path: kept[path] for path in paths if path not in failures}, failures)
-
-
-def _extract_one(path: Path, cache: Path, extractor: str) -> str | None:
-    """Runs in a process of its own; why it failed, if it did."""
-    try:
-        cached(path, cache, extractor)
-    except MediaError as error:
-        return str(error)
-    return None
+    return f"{stem}-{where}.{name}"

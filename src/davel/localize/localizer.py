@@ -22,9 +22,9 @@ from davel.core.result import GATE
 from davel.core.timeline import Curve
 from davel.detection import DecodeSettings
 from davel.detection.windows import Found, find_events
-from davel.features import folder
 from davel.features.reading import Features, Settings, read
 from davel.features.spec import FeatureSpec
+from davel.features.store import FeatureStore
 from davel.localize.follow import Following
 from davel.media import Coverage, MediaInfo, probe
 from davel.models import Network
@@ -111,7 +111,7 @@ class Localizer:
         if kept is not None and (start or end is not None):
             raise ConfigError("kept features are those of whole files: leave out the start and the end, or the folder")
         if kept is not None:
-            return self._localize(folder.kept(path, kept, path.stem, making), choice)
+            return self._localize(FeatureStore(kept).extracted(path, path.stem, making), choice)
         unit = making.spec.step_seconds * self.model.config.unit
         offset = math.floor(start / unit + 1e-9) * unit  # windows fall as on the whole file
         reading = read(path, making, offset, end)
