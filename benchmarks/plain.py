@@ -326,10 +326,10 @@ def decode(
         segments.append(segment[long].numpy())
         scores.append(score[order][long].numpy())
         classes.append(label[long].numpy())
-    segment, score, label = np.concatenate(segments), np.concatenate(scores), np.concatenate(classes)
+    segment_of, score_of, label_of = np.concatenate(segments), np.concatenate(scores), np.concatenate(classes)
     kept_segments, kept_scores, kept_labels = [], [], []
-    for c in np.unique(label):
-        left, left_scores = segment[label == c].copy(), score[label == c].copy()
+    for c in np.unique(label_of):
+        left, left_scores = segment_of[label_of == c].copy(), score_of[label_of == c].copy()
         for _ in range(100):
             if len(left) == 0:
                 break

@@ -7,6 +7,7 @@ import re
 
 import pytest
 from asgi import Client
+from fastapi.routing import APIRoute
 
 from davel.core.errors import DavelError
 from davel.web.app import ROUTERS
@@ -14,7 +15,8 @@ from davel.web.routes.common import server_of
 from davel.web.server import Server
 from davel.web.settings import ServerSettings
 
-ENDPOINTS = sorted((method, route.path) for router in ROUTERS for route in router.routes for method in route.methods)
+ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+ENDPOINTS = sorted((method, route.path) for route in ROUTES for method in route.methods)
 """Method and path of each, as the routers have them."""
 TOKEN = "correct horse battery"
 EVENT = {"label": "bell", "start": 0.0, "end": 1.0}

@@ -115,7 +115,8 @@ def test_training_refuses_what_is_broken_unless_it_may_skip_it(data):
 
 def test_the_training_command_tells_what_it_leaves_out(data, run):
     break_six(data)
-    small = {"model.width": 8, "model.class_width": 4, "recipe.epochs": 2, "recipe.warmup_epochs": 1}
+    small: dict[str, object] = {"model.width": 8, "model.class_width": 4}
+    small |= {"recipe.epochs": 2, "recipe.warmup_epochs": 1}
     small |= {"recipe.batch_size": 2, "data.train": "validation", "data.validation": "train", "data.workers": 1}
     train = ("train", "ccnet-i3d", "--data", data, "-o", "out", "--device", "cpu")
     train += tuple(f"--set={key}={value}" for key, value in small.items())

@@ -96,11 +96,11 @@ def test_features_are_the_same_on_disk_as_when_drawn(tmp_path, kind):
     assert sum(np.load(path).nbytes for path in files) == bytes_of(annotations, kind)
     assert not list((tmp_path / "lazy" / FEATURES).glob("*.npy"))
     configs = [DataConfig.unav100(tmp_path / name) for name in ("disk", "lazy")]
-    disk, lazy = (config.open(config.annotated().videos, None) for config in configs)
+    disk, drawn = (config.open(config.annotated().videos, None) for config in configs)
     for key in annotations.videos:
-        for a, b in zip(disk.read(key), lazy.read(key), strict=True):
+        for a, b in zip(disk.read(key), drawn.read(key), strict=True):
             np.testing.assert_array_equal(a, b)
-    assert disk.origin == lazy.origin == f"simulated {kind} features, seed 0"
+    assert disk.origin == drawn.origin == f"simulated {kind} features, seed 0"
 
 
 def test_nothing_is_written_over(tmp_path):

@@ -36,7 +36,8 @@ def network(config: CCNetConfig = CONFIG) -> CCNet:
 def steps(T: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     dims = (CONFIG.visual_dim, CONFIG.audio_dim)
-    return tuple(torch.randn(T, dim, generator=generator) for dim in dims)  # type: ignore[return-value]
+    visual, audio = (torch.randn(T, dim, generator=generator) for dim in dims)
+    return visual, audio
 
 
 def push(decoder: WindowDecoder, view: View) -> EventList:

@@ -22,7 +22,7 @@ SMALL = {"num_classes": 3, "width": 8, "class_width": 4, "drop_path": 0.0}
 def dataset() -> Dataset:
     videos = draw_annotations(7, 3).videos
     simulation = Simulation(num_classes=3)
-    return Dataset(videos, lambda key: simulation.draw(videos[key]), simulation.layout.spec)
+    return Dataset(videos, lambda key: simulation.draw(videos[key]), simulation.family.spec)
 
 
 @pytest.fixture(scope="module", params=["ccnet", "unav"])

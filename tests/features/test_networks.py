@@ -135,9 +135,9 @@ def test_raft_reads_both_public_layouts(flow_network):
     assert len(theirs) == 169
     again = raft.RAFT.from_published(theirs)
     prefixed = raft.RAFT.from_published({f"module.{key}": x for key, x in published_state("raft").items()})
-    for key, tensor in flow_network.state_dict().items():
-        assert torch.equal(again.state_dict()[key], tensor)
-        assert torch.equal(prefixed.state_dict()[key], tensor)
+    for other in (again.state_dict(), prefixed.state_dict()):
+        for key, tensor in flow_network.state_dict().items():
+            assert torch.equal(other[key], tensor)
     assert sum(p.numel() for p in again.parameters()) == 5_257_536
 
 

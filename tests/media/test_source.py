@@ -92,7 +92,9 @@ def test_frames_are_chosen_as_by_ffmpegs_fps_filter(tmp_path, gaps, fps):
         def pull():
             while True:
                 try:
-                    expected.append(float(graph.pull().to_ndarray(format="rgb24").mean()))
+                    frame = graph.pull()
+                    assert isinstance(frame, av.VideoFrame)
+                    expected.append(float(frame.to_ndarray(format="rgb24").mean()))
                 except (av.error.BlockingIOError, av.error.EOFError):
                     return
 
@@ -240,8 +242,8 @@ def test_interlaced_frames_are_made_whole(tmp_path):
             frame.pts, frame.time_base = n, Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with av.open(str(path)) as container:
-        raw = next(iter(container.decode(video=0)))
+    with av.open(str(path)) as made:
+        raw = next(iter(made.decode(video=0)))
         assert raw.interlaced_frame
         comb_before = np.abs(np.diff(raw.to_ndarray(format="gray").astype(float), axis=0)).mean()
     pictures, _, _ = read(path, sample_rate=None)

@@ -37,7 +37,8 @@ def test_a_released_checkpoint_is_evaluated_as_published(run, checkpoint, state,
     assert (code, out) == (0, "released\n"), err
     assert "reads i3d-vggish features" in err
     ours, info, _ = load_model("released")
-    assert all((ours.state_dict()[key] == x).all() for key, x in theirs.state_dict().items())
+    found = ours.state_dict()
+    assert all((found[key] == x).all() for key, x in theirs.state_dict().items())
     assert len(info.labels) == info.config.num_classes
     code, out, err = run("evaluate", "released", "--data", data, "--published-batching", "--json", "--bootstrap", 0)
     assert code == 0, err

@@ -15,7 +15,9 @@ SMALL = {"name": "unav", "num_classes": 3, "visual_dim": 10, "audio_dim": 6, "ma
 @pytest.fixture(scope="module")
 def model() -> Unav:
     torch.manual_seed(0)
-    return build({**SMALL, "class_width": 8, "drop_path": 0.0}).eval()
+    network = build({**SMALL, "class_width": 8, "drop_path": 0.0}).eval()
+    assert isinstance(network, Unav)
+    return network
 
 
 def inputs(*lengths: int):

@@ -45,6 +45,38 @@ def run(monkeypatch, capsys, *arguments):
     return end.value.code or 0, capsys.readouterr()
 
 
+def test_rows_are_trained_with_each_seed_and_told_by_mean_and_deviation(data, tmp_path, monkeypatch, capsys):
+    trained = []
+
+    def train(config, *, resume, device, report):
+        assert resume
+        trained.append((str(config.output.relative_to(tmp_path)), config.recipe.seed, config.model))
+        return config.output / "best"
+
+    def measure(config, best, device):
+        assert best == config.output / "best"
+        value = {"ccnet": 0.5, "no-cmi": 0.4, "no-tcg": 0.3, "no-cmcc": 0.2}[config.name] + config.recipe.seed / 100
+        return {"average_mAP": value, "mAP": dict.fromkeys(("0.5", "0.6", "0.7", "0.8", "0.9"), value), "videos": 2}
+
+    monkeypatch.setattr("davel.train.ablate.train", train)
+    monkeypatch.setattr("davel.train.ablate.measure", measure)
+    code, out = run(monkeypatch, capsys, 3, "--data", data, "-o", tmp_path, "--seeds", "0,2", "--device", "cpu")
+    assert code == 0, out.err
+    rows = TABLES[3].rows
+    assert [folder for folder, _, _ in trained] == [f"{row.key}/seed-{seed}" for row in rows for seed in (0, 2)]
+    assert [seed for _, seed, _ in trained] == [0, 2] * len(rows)
+    for (_, _, model), row in zip(trained[::2], rows, strict=True):
+        assert model.items() >= row.model.items()
+    told = [line for line in (tmp_path / "table-3.md").read_text().splitlines() if "±" in line]
+    assert len(told) == len(rows)
+    for line, mean in zip(told, (21.0, 31.0, 41.0, 51.0), strict=True):
+        assert f"{mean} ± 1.4" in line
+    content = json.loads((tmp_path / "table-3.json").read_text())
+    assert [row["key"] for row in content["rows"]] == [row.key for row in rows]
+    assert [run["average_mAP"] for run in content["rows"][-1]["runs"]] == [0.5, 0.52]
+
+
+@pytest.mark.slow
 def test_a_table_is_trained_tested_and_printed_beside_the_papers_figures(data, tmp_path, monkeypatch, capsys):
     scale = ("--data", data, "-o", tmp_path, "--classes", 2, "--videos", 4, "--width", 8, "--epochs", 2)
     scale += ("--set", "recipe.batch_size=4", "--seeds", "0,1", "--device", "cpu")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ def test_training_learns(config):
     assert info.features == SMALL_SPEC
 
 
-def state(config: TrainConfig) -> dict[str, torch.Tensor]:
+def state(config: TrainConfig) -> dict[str, Any]:
     return torch.load(config.output / "state.pt", weights_only=True)
 
 
@@ -429,6 +430,7 @@ KILLED = """
 import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from davel.train import Reporting, train
 from davel.train.recipe import load_train_config
 
