@@ -145,3 +145,24 @@ def test_a_batch_pads_with_zeros_and_says_where():
     assert batch.mask.sum(1).tolist() == [3, 5, 4]
     assert (batch.visual[0, 3:] == 0).all()
     assert batch.truth.labels.tolist() == [[0, -1], [-1, -1], [0, 1]]
+
+
+def test_videos_lie_in_folders_and_tell_their_durations(tmp_path):
+    from media_files import make_media
+
+    from davel.data.sources import DataConfig
+
+    for name in ("cam1", "cam2"):
+        (tmp_path / "videos" / name).mkdir(parents=True)
+        make_media(tmp_path / "videos" / name / "0001.mp4", seconds=3)
+    (tmp_path / "t.csv").write_text("file,label,start,end\ncam1/0001.mp4,bell,1,2\ncam2/0001.mp4,bark,1,9\n")
+    config = DataConfig(annotations=tmp_path / "t.csv", videos=tmp_path / "videos", workers=1)
+    annotations = config.annotated()
+    assert list(annotations.videos) == ["cam1/0001", "cam2/0001"]
+    assert all(video.seconds == pytest.approx(3, abs=0.1) for video in annotations.videos.values())
+    assert annotations.videos["cam2/0001"].events[0].end == annotations.videos["cam2/0001"].seconds
+    dataset = config.open(annotations.videos, None)
+    assert len({id(dataset.sample(key).visual) for key in dataset.videos}) == 2
+    (tmp_path / "t.csv").write_text("file,label,start,end\ncam3/0001.mp4,bell,1,2\n")
+    with pytest.raises(ConfigError, match="cam3/0001: no such file"):
+        config.annotated()

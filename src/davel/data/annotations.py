@@ -4,7 +4,7 @@ import warnings
 from typing import Any
 
 from davel import formats
-from davel.core.annotations import Annotations, Problem
+from davel.core import annotations as records
 from davel.core.events import NO_EVENTS, EventList, Video
 
 
@@ -14,8 +14,8 @@ def _annotated_video(id: str, duration: float, subset: str, events: EventList, d
 
 MOVED: dict[str, tuple[str, Any]] = {
     "AnnotatedVideo": ("davel.core.events.Video", _annotated_video),
-    "Annotations": ("davel.core.annotations.Annotations", Annotations.of),
-    "Problem": ("davel.core.annotations.Problem", Problem),
+    "Annotations": ("davel.core.annotations.Annotations", records.Annotations.of),
+    "Problem": ("davel.core.annotations.Problem", records.Problem),
     "inspect_annotations": ("davel.formats.inspect_annotations", formats.inspect_annotations),
     "read_annotations": ("davel.formats.read_annotations", formats.read_annotations),
     "write_annotations": ("davel.formats.write_annotations", formats.write_annotations),

@@ -107,7 +107,7 @@ def collect(path: Path, name: str | None = None, vocabulary: Vocabulary | None =
     try:
         return form, form.collect(file, vocabulary=vocabulary)
     except (ValueError, KeyError, RecursionError) as error:
-        raise ConfigError(f"{printable(path)}: as {form.name}: {error}") from error
+        raise ConfigError(f"{printable(path)}: as {form.name}: {printable(error)}") from error
 
 
 def _strange(file: File) -> str:

@@ -6,7 +6,6 @@ A line with a file alone says that the video has no events.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 
 from davel.core.events import Video
@@ -15,10 +14,16 @@ from davel.formats.base import MILLI, NAMED, Collector, File, Format, name_of, s
 COLUMNS = ("file", "label", "start", "end", "score")
 
 
+class _Lines(list[str]):
+    """Rows as they are written: with line ends of CR and LF, so that a CR in a label is quoted."""
+
+    write = list.append
+
+
 def _format(name: str, delimiter: str, about: str) -> Format:
     def dumps(videos: Sequence[Video]) -> str:
-        stream = io.StringIO()
-        rows = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+        lines = _Lines()
+        rows = csv.writer(lines, delimiter=delimiter)
         with_kinds = any(video.events.kinds is not None for video in videos)
         rows.writerow([*COLUMNS, *(["kind"] if with_kinds else [])])
         for video in videos:
@@ -28,7 +33,7 @@ def _format(name: str, delimiter: str, about: str) -> Format:
                 rows.writerow([name_of(video), e.label, *times, *([e.kind] if with_kinds else [])])
             if not video.events:
                 rows.writerow([name_of(video), *[""] * (4 + with_kinds)])
-        return stream.getvalue()
+        return "".join(line.removesuffix("\r\n") + "\n" for line in lines)
 
     def loads(file: File, found: Collector) -> None:
         for where, row in file.rows(delimiter, "label", "start", "end"):
