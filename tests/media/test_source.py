@@ -182,6 +182,28 @@ def test_channels_are_averaged(tmp_path, layout, codec):
     assert np.abs(sound[8000:40000]).max() == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.parametrize("pixels", ["yuv420p10le", "yuv444p12le", "yuva420p", "gbrp10le", "gray", "gray10le"])
+def test_any_depth_and_alpha_become_rgb_of_eight_bits(tmp_path, pixels):
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        video = container.add_stream("ffv1", rate=25)
+        video.height, video.width, video.pix_fmt = 48, 64, pixels
+        audio = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        samples = (tone(1, 16000) * 32767).astype(np.int16)[None]
+        sound = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        sound.sample_rate, sound.pts = 16000, 0
+        for n in range(25):
+            frame = av.VideoFrame.from_ndarray(grey(40 + 8 * n), format="rgb24").reformat(format=pixels)
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(sound))
+        container.mux(audio.encode(None))
+    pictures, _, _ = read(tmp_path / "a.mkv")
+    assert [picture.dtype for picture in pictures] == [np.uint8] * 25
+    for n, picture in enumerate(pictures):
+        np.testing.assert_allclose(picture, grey(40 + 8 * n), atol=4)
+
+
 def test_a_gap_in_the_sound_is_silence_and_what_follows_keeps_its_time(tmp_path):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
