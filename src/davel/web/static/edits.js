@@ -17,8 +17,9 @@ export class Edits {
     return this.events !== this.saved;
   }
 
-  markSaved() {
-    this.saved = this.events;
+  // These events, as they were when they were sent: what was changed meanwhile is still to be saved.
+  markSaved(events) {
+    this.saved = events;
   }
 
   get(id) {

@@ -1,11 +1,10 @@
 // The page: a list of videos, or one of them, as the address says.
 
 import * as api from "./api.js";
+import { $ } from "./dom.js";
 import { read } from "./link.js";
 import { Video } from "./video.js";
 import { Videos } from "./videos.js";
-
-const $ = (id) => document.getElementById(id);
 
 function say(text) {
   $("status").textContent = text;

@@ -1,9 +1,10 @@
 // The player: it shows the video itself or, where the browser cannot play that, a small copy that the server makes.
 
 import * as api from "./api.js";
+import { $, fill } from "./dom.js";
 import { clock } from "./text.js";
+import { isActive, partDone, watch } from "./watch.js";
 
-const $ = (id) => document.getElementById(id);
 const HEARD_SECONDS = 1; // of sound must have been played before silence means that the browser decodes none
 
 export class Screen {
@@ -81,14 +82,13 @@ export class Screen {
     const { id } = this;
     this.asking = ask;
     try {
-      let copy = await ask();
-      while (this.id === id && this.asking === ask) {
-        this.#tell(this.text, copy);
-        if (copy?.state === "done") return this.#change();
-        if (!["queued", "running"].includes(copy?.state)) return;
-        await new Promise((resolve) => setTimeout(resolve, 500));
-        copy = await api.copy(id);
-      }
+      const copy = await watch({
+        first: ask,
+        ask: () => api.copy(id),
+        show: (now) => this.#tell(this.text, now),
+        wanted: () => this.id === id && this.asking === ask,
+      });
+      if (copy?.state === "done") this.#change();
     } catch (error) {
       this.say(error.message);
       if (this.id === id && this.asking === ask) this.#tell(this.text, { state: "failed", error: error.message });
@@ -105,7 +105,7 @@ export class Screen {
 
   // `copy` is its state, null where there is none.
   #tell(text, copy) {
-    const active = ["queued", "running"].includes(copy?.state);
+    const active = isActive(copy);
     const focused = $("unplayable").contains(document.activeElement);
     $("unplayable").hidden = false;
     $("unplayable-text").textContent = copy?.state === "done" ? text : `${text} The events and their times are right.`;
@@ -115,9 +115,7 @@ export class Screen {
     $("cancel-copy").hidden = !active;
     if (focused) [$("cancel-copy"), $("make-copy"), $("play")].find((button) => !button.hidden).focus();
     if (!copy) return;
-    const bar = $("copy-progress");
-    if (copy.state === "running" && copy.duration) bar.value = Math.min(copy.seconds / copy.duration, 1);
-    else bar.removeAttribute("value");
+    fill($("copy-progress"), partDone(copy));
     const length = copy.duration ? ` of ${clock(copy.duration, 0)}` : "";
     $("copy-text").textContent = {
       queued: "The copy waits its turn",

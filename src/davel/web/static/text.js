@@ -21,10 +21,3 @@ export function span(seconds) {
 }
 
 export const count = (n, thing) => `${n} ${thing}${n === 1 ? "" : "s"}`;
-
-// An element with properties, data and children.
-export function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}

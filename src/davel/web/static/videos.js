@@ -1,9 +1,10 @@
 // The list of videos: uploads on their way, jobs, and the server's folder.
 
 import * as api from "./api.js";
-import { bytes, clock, count, element, span } from "./text.js";
+import { $, element, fill } from "./dom.js";
+import { bytes, clock, count, span } from "./text.js";
+import { canBeCancelled, isActive, partDone } from "./watch.js";
 
-const $ = (id) => document.getElementById(id);
 const SHOWN_FILES = 200;
 const STATES = { uploading: "on its way", queued: "waits", running: "is worked on", done: "done", failed: "failed", cancelled: "cancelled" };
 
@@ -57,7 +58,7 @@ export class Videos {
     try {
       const jobs = await api.jobs();
       this.showJobs(jobs);
-      if (jobs.some((job) => ["queued", "running", "uploading"].includes(job.state))) wait = 700;
+      if (jobs.some(isActive)) wait = 700;
     } catch (error) {
       this.say(error.message);
     }
@@ -95,7 +96,7 @@ export class Videos {
     const button = element("button", { type: "button" });
     let latest = job;
     button.addEventListener("click", async () => {
-      const active = ["queued", "running"].includes(latest.state);
+      const active = canBeCancelled(latest);
       if (!active && !confirm(`Delete ${latest.name} and its results from the server? Saved corrections stay in the table.`)) return;
       try {
         await (active ? api.cancel(job.id) : api.remove(job.id));
@@ -109,20 +110,19 @@ export class Videos {
     const item = element("li", {}, link, state, bar, button);
     item.dataset.job = job.id;
     const update = (now) => {
-      const wasActive = ["uploading", "queued", "running"].includes(latest.state);
+      const wasActive = isActive(latest);
       latest = now;
       if (wasActive && ["done", "failed"].includes(now.state)) this.say(now.error ?? `${now.name}: is done`);
       item.dataset.state = now.state;
-      const part = now.duration ? Math.min(now.seconds / now.duration, 1) : null;
+      const part = partDone(now);
       bar.hidden = now.state !== "running";
-      if (part === null) bar.removeAttribute("value");
-      else bar.value = part;
-      const done = now.state === "running" && part !== null ? ` ${Math.round(100 * part)} %` : "";
+      fill(bar, part);
+      const done = part === null ? "" : ` ${Math.round(100 * part)} %`;
       const length = now.duration ? `, ${clock(now.duration, 0)}` : "";
       const saved = now.revision ? ", corrected" : "";
       const text = now.error ?? `${STATES[now.state]}${done}${length}, ${bytes(now.size)}${saved}`;
       if (state.textContent !== text) state.textContent = text;
-      const active = ["queued", "running"].includes(now.state);
+      const active = canBeCancelled(now);
       button.textContent = active ? "Cancel" : "Delete";
       button.hidden = now.state === "uploading";
       button.setAttribute("aria-label", `${button.textContent} ${now.name}`);
