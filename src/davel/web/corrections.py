@@ -111,7 +111,7 @@ class Corrections:
                     temporary.write_bytes(text)
                 self.database.remember("table", sha256(text).hexdigest())
             except Exception as error:  # what people saved is in the database already
-                log.warning("%s: not written: %s", printable(self.table), error)
+                log.warning(f"{printable(self.table)}: not written: {error}")
 
     def _set_aside(self, text: bytes) -> None:
         """Another name for the table, if something else has written it."""
@@ -123,7 +123,7 @@ class Corrections:
         numbered = (self.table.with_name(f"{self.table.stem}.edited-{n}{self.table.suffix}") for n in range(1, 10**6))
         free = next(path for path in numbered if not path.exists())
         self.table.rename(free)
-        log.warning("%s: was edited by something else: that is kept as %s", printable(self.table), printable(free.name))
+        log.warning(f"{printable(self.table)}: was edited by something else: that is kept as {free.name}")
 
     def _adopt(self) -> None:
         """Take in, once, what davel 0.1 kept in the table alone: the events of videos that were deleted since.
