@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from media_files import make_media
 
+from davel import formats
 from davel.core.events import Event
 from davel.data.table import read_table
 from davel.web.corrections import Corrections, in_milliseconds
@@ -83,6 +84,9 @@ def test_the_table_says_of_each_video_what_was_saved_last(tmp_path_factory, save
         mine = [row for row in rows if row["id"] == content]
         assert {row["file"] for row in mine} == {name}
         assert sorted((float(r["start"]), float(r["end"]), r["label"]) for r in mine if r["label"]) == found
+    videos, problems = formats.read_videos(desk.table, "csv", policy="refuse")
+    assert problems == []
+    assert sum(len(video.events) for video in videos) == sum(bool(row["label"]) for row in rows)
     desk.database.close()
 
 
