@@ -8,7 +8,7 @@ from pathlib import Path
 
 TOP = Path(__file__).parent.parent
 PAGES = {path.name: path for path in (TOP / "README.md", *sorted((TOP / "docs").glob("*.md")))}
-LANGUAGES = {"sh", "console", "python", "json", "text", "yaml"}
+LANGUAGES = {"sh", "console", "python", "json", "text", "yaml", "toml"}
 
 
 @dataclass(frozen=True)

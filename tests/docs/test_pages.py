@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import own_family
 import pytest
 import torch
 import web_server
@@ -308,8 +309,16 @@ def test_the_published_features(world):
 
 
 @pytest.mark.docs
+def test_features_of_ones_own(world):
+    own_family.install(world.patch, world.top / ".site", world.top / ".home")
+    small_clips(world.top / "videos", "a.mp4")
+    follow_the("own-features.md", world)
+
+
+@pytest.mark.docs
 @pytest.mark.parametrize("page", sorted(PAGES.keys() - {
-    "README.md", "index.md", "start.md", "page.md", "long.md", "unav100.md", "features.md"
+    "README.md", "index.md", "start.md", "page.md", "long.md", "unav100.md", "features.md",
+    "own-features.md"
 }))  # fmt: skip
 def test_other_pages(page, world):
     small_clips(world.top, "clip.mp4")
