@@ -18,9 +18,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from davel.core.returning import consume
 from davel.data.scenes.render import plan_scene, render_scene
 from davel.features.light import FRAME_SIZE, SPEC, LightAudio, LightVisual
-from davel.media import Picture, open_media
+from davel.media import Picture, Sound, open_media
 
 
 def measure(path: Path, repeats: int) -> dict[str, float]:
@@ -30,8 +31,9 @@ def measure(path: Path, repeats: int) -> dict[str, float]:
     for _ in range(repeats):
         start = time.process_time()
         with open_media(path) as source:
-            items = list(source.read(fps=SPEC.fps, sample_rate=SPEC.sample_rate, size=FRAME_SIZE))
-            duration = source.coverage.duration_seconds
+            items: list[Picture | Sound] = []
+            reading = source.read(fps=SPEC.fps, sample_rate=SPEC.sample_rate, size=FRAME_SIZE)
+            duration = consume(reading, items.append).duration_seconds
         seconds["decode"].append(time.process_time() - start)
 
         start, visual = time.process_time(), LightVisual()

@@ -157,7 +157,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_result(run, model, tmp_path, mon
         raise OSError(28, "No space left on device", str(self))
 
     path = clip(tmp_path)
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     code, _, err = run("localize", path, "-m", model)
     assert code == 3
     assert one_line(err)

@@ -143,12 +143,12 @@ def test_another_format_is_refused(result, tmp_path):
 
 
 def test_a_result_is_written_whole_or_not_at_all(result, tmp_path, monkeypatch):
-    def full(self, text, **kwargs):
-        with self.open("w") as stream:
+    def full(self, text):
+        with self.open("wb") as stream:
             stream.write(text[:50])
         raise OSError(28, "No space left on device", str(self))
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
         result.save(tmp_path / "a.json")
     assert list(tmp_path.iterdir()) == []

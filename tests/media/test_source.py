@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from media_files import grey, make_media, tone
 
 from davel.core.errors import MediaError
+from davel.core.returning import consume
 from davel.media import Coverage, Picture, Sound, open_media, probe
 from davel.media.sampling import Grid
 
@@ -25,8 +26,8 @@ from davel.media.sampling import Grid
 def read(path: Path, fps: float | None = 25, sample_rate: int | None = 16000, size=None):
     """All pictures (N, H, W, 3), all samples (N,), and the coverage."""
     with open_media(path) as source:
-        items = list(source.read(fps=fps, sample_rate=sample_rate, size=size))
-        coverage = source.coverage
+        items = []
+        coverage = consume(source.read(fps=fps, sample_rate=sample_rate, size=size), items.append)
     pictures = [x for x in items if isinstance(x, Picture)]
     sounds = [x for x in items if isinstance(x, Sound)]
     assert [p.index for p in pictures] == list(range(len(pictures)))
@@ -432,12 +433,9 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
     assert peak(40) < 1.5 * peak(4)
 
 
-def test_coverage_is_known_only_at_the_end(tmp_path):
+def test_a_reading_returns_its_coverage(tmp_path):
     with open_media(make_media(tmp_path / "a.mp4", seconds=1)) as source:
-        with pytest.raises(RuntimeError, match="known once"):
-            _ = source.coverage
-        list(source.read(fps=25, sample_rate=16000))
-        assert source.coverage.duration_seconds == pytest.approx(1, abs=0.1)
+        assert consume(source.read(fps=25, sample_rate=16000)).duration_seconds == pytest.approx(1, abs=0.1)
 
 
 def test_tracks_that_never_meet_have_nothing_in_common():
@@ -520,8 +518,8 @@ def test_a_part_of_a_file_is_that_part_of_the_whole(tmp_path, suffix, start, end
     with open_media(path) as source:
         whole = list(source.read(fps=25, sample_rate=16000))
     with open_media(path) as source:
-        part = list(source.read(fps=25, sample_rate=16000, start=start, end=end))
-        coverage = source.coverage
+        part = []
+        coverage = consume(source.read(fps=25, sample_rate=16000, start=start, end=end), part.append)
     pictures, expected = ({p.index: p.rgb for p in items if isinstance(p, Picture)} for items in (part, whole))
     wanted = [n for n in expected if round(25 * start) <= n < (25 * end if end else 1e9)]
     assert sorted(pictures) == wanted

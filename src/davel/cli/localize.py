@@ -103,7 +103,7 @@ def _follow(request: Request, options: LocalizeOptions) -> None:
     except MediaError as error:
         console.complain(f"davel: {error}")
         raise typer.Exit(error.exit_code) from error
-    for warning in following.coverage.warnings:
+    for warning in following.coverage.warnings if following.coverage else ():
         console.complain(f"davel: {name}: {warning}")
 
 

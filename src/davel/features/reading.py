@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from davel.core.errors import ConfigError, MediaError, printable
+from davel.core.returning import consume, through
 from davel.features.family import Family, Maker, Precision, RowMaker, Rows, family
 from davel.features.spec import FeatureSpec
 from davel.features.weights import Digests, stamps
-from davel.media import Coverage, MediaInfo, Picture, open_media
+from davel.media import Coverage, MediaInfo, Picture, Sound, open_media
 from davel.media.recording import Live
 
 T = TypeVar("T")
+R = TypeVar("R")
 PICTURES_AHEAD = 16
 
 
@@ -143,6 +145,10 @@ PROCESS = Extractors()
 """What is used where none is given: one per process, as a worker has no other way to keep networks between files."""
 
 
+Facts = tuple[MediaInfo, Coverage]
+"""What a file is, and what of it was decoded."""
+
+
 class Reading:
     """A file as its features are made, in one pass. Memory: what one track is ahead of the other."""
 
@@ -160,19 +166,14 @@ class Reading:
         """Seconds from which there are pictures and sound, as far as they have been read."""
         self.seconds = 0.0
         """Of media that have been read."""
-        self._facts: tuple[MediaInfo, Coverage] | None = None
         self.lengths = dict.fromkeys(extractor.family.streams, 0)
         """The steps of each stream so far."""
 
-    @property
-    def facts(self) -> tuple[MediaInfo, Coverage]:
-        """What the file is, and what of it was decoded; known when all steps were made."""
-        if self._facts is None:
-            raise RuntimeError("what was decoded is known once all steps were made")
-        return self._facts
+    def rows(self) -> Generator[tuple[str, NDArray[np.float32]], None, Facts]:
+        """A stream's name and its next steps (n, D); returns what the file is, and what of it was decoded.
 
-    def rows(self) -> Generator[tuple[str, NDArray[np.float32]]]:
-        """A stream's name and its next steps (n, D). MediaError if the file cannot be read as a whole."""
+        MediaError if the file cannot be read as a whole.
+        """
         made, spec, frames = self.extractor.family, self.extractor.spec, self.extractor.family.frames
         fps, per_step, wanted = spec.picture_grid()
         modalities = {stream.modality for stream in made.streams.values()}
@@ -196,24 +197,27 @@ class Reading:
             if "audio" in makers and spec.audio_per_step > 1:
                 makers["audio"] = Reduced(makers["audio"], spec)
             first = round(self.start * fps)
+
+            def made_of(item: Picture | Sound) -> Rows:
+                self.begin = source.begin
+                if not isinstance(item, Picture):
+                    if "visual" not in makers:
+                        self.seconds = (item.first + len(item.samples)) / spec.sample_rate
+                    yield from self._counted(makers["audio"].push(item.samples))
+                    return
+                self.seconds = item.index / fps
+                if is_wanted(item.index - first, per_step, wanted):
+                    yield from self._counted(makers["visual"].push(item.rgb))
+
             with closing(ahead(items, PICTURES_AHEAD, source.stop) if frames.ahead else items) as items:
-                for item in items:
-                    self.begin = source.begin
-                    if not isinstance(item, Picture):
-                        if "visual" not in makers:
-                            self.seconds = (item.first + len(item.samples)) / spec.sample_rate
-                        yield from self._counted(makers["audio"].push(item.samples))
-                        continue
-                    self.seconds = item.index / fps
-                    if is_wanted(item.index - first, per_step, wanted):
-                        yield from self._counted(makers["visual"].push(item.rgb))
+                coverage = yield from through(items, made_of)
             for modality in sorted(makers, reverse=True):
                 yield from self._counted(makers[modality].finish())
-            self._facts = source.info, source.coverage
+            return source.info, coverage
 
-    def num_steps(self) -> int:
+    def num_steps(self, coverage: Coverage) -> int:
         """The steps that all streams have, when all were made. MediaError if there is none."""
-        T, spec, (_, coverage) = min(self.lengths.values()), self.extractor.spec, self.facts
+        T, spec = min(self.lengths.values()), self.extractor.spec
         if T == 0:
             least = (spec.window + self.extractor.family.frames.lookahead) / spec.fps
             tracks = ", ".join(
@@ -230,18 +234,26 @@ class Reading:
             self.lengths[name] += len(steps)
             yield name, steps
 
-    def steps(self) -> Generator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    def steps(self) -> Generator[tuple[NDArray[np.float32], NDArray[np.float32]], None, Facts]:
         """The next steps of both modalities, (n, visual_dim) and (n, audio_dim); what only the longer track has is left
-        out. MediaError if there is not even one step."""
+        out. Returns what `rows` does. MediaError if there is not even one step."""
         made = self.extractor.family
         waiting = {name: np.zeros((0, stream.channels), np.float32) for name, stream in made.streams.items()}
-        for name, steps in self.rows():
+
+        def joined(
+            row: tuple[str, NDArray[np.float32]],
+        ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+            nonlocal waiting
+            name, steps = row
             waiting[name] = np.concatenate([waiting[name], steps])
             n = min(map(len, waiting.values()))
             if n:
                 yield made.join(waiting)
                 waiting = {stream: rest[n:] for stream, rest in waiting.items()}
-        self.num_steps()
+
+        info, coverage = yield from through(self.rows(), joined)
+        self.num_steps(coverage)
+        return info, coverage
 
 
 def is_wanted(index: int, per_step: int, wanted: tuple[int, ...]) -> bool:
@@ -280,9 +292,9 @@ def extract(path: Path, settings: Settings | str = "light", *, extractors: Extra
     """
     reading = read(path, settings, extractors=extractors)
     spec = reading.extractor.spec
-    parts = [(np.zeros((0, spec.visual_dim), np.float32), np.zeros((0, spec.audio_dim), np.float32)), *reading.steps()]
+    parts = [(np.zeros((0, spec.visual_dim), np.float32), np.zeros((0, spec.audio_dim), np.float32))]
+    info, coverage = consume(reading.steps(), parts.append)
     visual, audio = (np.concatenate(part) for part in zip(*parts, strict=True))
-    info, coverage = reading.facts
     return Features(visual=visual, audio=audio, spec=spec, info=info, coverage=coverage, lengths=reading.lengths)
 
 
@@ -303,8 +315,8 @@ def read(
     return Reading((extractors or PROCESS).get(made), path, start, end, idle_seconds)
 
 
-def ahead(items: Iterable[T], depth: int, stop: Callable[[], None] = lambda: None) -> Generator[T]:
-    """The same items, made in a thread of their own, up to so many before they are asked for.
+def ahead(items: Generator[T, None, R], depth: int, stop: Callable[[], None] = lambda: None) -> Generator[T, None, R]:
+    """The same items, and what they return, made in a thread of their own, up to so many before they are asked for.
 
     `stop` is called where no more are wanted, and ends what the thread may wait for.
     """
@@ -322,13 +334,16 @@ def ahead(items: Iterable[T], depth: int, stop: Callable[[], None] = lambda: Non
 
     def work() -> None:
         try:
-            for item in items:
+            while True:
+                try:
+                    item = next(items)
+                except StopIteration as end:
+                    put((None, end))
+                    return
                 if not put((item, None)):
                     return
         except BaseException as error:
             put((None, error))
-        else:
-            put((None, StopIteration()))
 
     thread = threading.Thread(target=work, name="davel-decoder", daemon=True)
     thread.start()
@@ -336,7 +351,8 @@ def ahead(items: Iterable[T], depth: int, stop: Callable[[], None] = lambda: Non
         while True:
             item, error = box.get()
             if isinstance(error, StopIteration):
-                return
+                returned: R = error.value
+                return returned
             if error is not None:
                 raise error
             yield item  # type: ignore[misc]

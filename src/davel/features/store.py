@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from davel.core.errors import ConfigError, MediaError, printable
 from davel.core.files import is_below, read_json, replacing
+from davel.core.returning import consume
 from davel.features.family import Family, family, read_spec
 from davel.features.reading import PROCESS, Extractors, Features, Reading, Settings
 from davel.features.spec import MODALITIES, FeatureSpec
@@ -175,11 +176,14 @@ class FeatureStore:
                 for name, stream in make.family.streams.items()
             }
             reading = Reading(make, source)
-            for name, steps in reading.rows():
-                arrays[name].append(steps)
+
+            def keep(row: tuple[str, NDArray[np.float32]]) -> None:
+                arrays[row[0]].append(row[1])
                 if progress:
                     progress(reading.seconds)
-            T, (info, coverage) = reading.num_steps(), reading.facts
+
+            info, coverage = consume(reading.rows(), keep)
+            T = reading.num_steps(coverage)
             facts = {
                 "schema": SCHEMA,
                 "spec": make.spec.to_dict(),

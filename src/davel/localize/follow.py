@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from davel.core.events import Event, EventList
+from davel.core.returning import through
 from davel.detection import DecodeSettings
 from davel.detection.windows import latency, stretches
 from davel.features.family import STEPS_AT_ONCE
@@ -41,6 +43,8 @@ class Following:
         self._model, self._labels, self._timing = model, info.labels, info.features.timing
         self._least, self._settings = least, settings
         self._reading = read(path, Settings(info.features, str(model.device)), idle_seconds=idle_seconds)
+        self.coverage: Coverage | None = None
+        """What was decoded; None before the last event."""
 
     @property
     def latency_seconds(self) -> float:
@@ -53,21 +57,21 @@ class Following:
         """Of the recording that have been read."""
         return self._reading.seconds
 
-    @property
-    def coverage(self) -> Coverage:
-        """What was decoded; known after the last event."""
-        return self._reading.facts[1]
-
     def __iter__(self) -> Iterator[Event]:
         covered = 0.0
 
-        def steps() -> Iterator[tuple[Tensor, Tensor]]:
-            nonlocal covered
-            T = 0
-            for visual, audio in self._reading.steps():
-                T += len(visual)
-                covered = ((T - 1) * self._timing.stride + self._timing.window) / self._timing.fps
-                yield torch.from_numpy(visual), torch.from_numpy(audio)
+        T, span = 0, (0.0, 0.0)
+
+        def tensors(arrays: Sequence[NDArray[np.float32]]) -> Iterator[tuple[Tensor, Tensor]]:
+            nonlocal covered, T
+            T += len(arrays[0])
+            covered = ((T - 1) * self._timing.stride + self._timing.window) / self._timing.fps
+            yield torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
+
+        def steps() -> Generator[tuple[Tensor, Tensor]]:
+            nonlocal span
+            _, self.coverage = yield from through(self._reading.steps(), tensors)
+            span = self.coverage.both
 
         waiting = EventList.of([], self._labels)
         for found in stretches(self._model, steps(), self._timing, self._labels, self._settings):
@@ -76,7 +80,7 @@ class Following:
             seen = waiting.segments[:, 1] <= covered  # one that reaches beyond may be cut by the recording's end
             yield from _in_order(waiting.select(seen))
             waiting = waiting.select(~seen)
-        yield from _in_order(waiting.clipped(*self.coverage.both))
+        yield from _in_order(waiting.clipped(*span))
 
 
 def _in_order(events: EventList) -> EventList:

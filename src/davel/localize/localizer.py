@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from davel import formats
@@ -19,6 +21,7 @@ from davel.core.annotations import Vocabulary
 from davel.core.errors import ConfigError, printable
 from davel.core.progress import Report
 from davel.core.result import GATE
+from davel.core.returning import through
 from davel.core.timeline import Curve
 from davel.detection import DecodeSettings
 from davel.detection.windows import Found, find_events
@@ -116,19 +119,25 @@ class Localizer:
         offset = math.floor(start / unit + 1e-9) * unit  # windows fall as on the whole file
         reading = read(path, making, offset, end)
 
-        def steps() -> Iterator[tuple[Tensor, Tensor]]:
+        facts: list[tuple[MediaInfo, Coverage]] = []
+
+        def steps() -> Generator[tuple[Tensor, Tensor]]:
             length = min(probe(path).duration_seconds or math.inf, end or math.inf) - start if report else math.inf
-            for visual, audio in reading.steps():
-                yield torch.from_numpy(visual), torch.from_numpy(audio)
+
+            def tensors(arrays: Sequence[NDArray[np.float32]]) -> Iterator[tuple[Tensor, Tensor]]:
+                yield torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
                 if report:
                     done = max(reading.seconds - start, 0.0)
                     report("localize", done, max(length, done) if math.isfinite(length) else None, path.name)
                 if progress:
                     progress(reading.seconds)
 
+            facts.append((yield from through(reading.steps(), tensors)))
+
         timing = making.spec.timing._replace(start=offset)
         seen = find_events(self.model, steps(), timing, self.info.labels, choice.decode)
-        return self._result(seen, choice, *reading.facts, offset, start, end)
+        [(info, coverage)] = facts
+        return self._result(seen, choice, info, coverage, offset, start, end)
 
     def follow(
         self,

@@ -85,7 +85,6 @@ class Source:
             self.close()
             raise
         self._tracks: list[Grid | Mono] = []
-        self._coverage: Coverage | None = None
         self._warnings: list[str] = []
 
     def __enter__(self) -> Source:
@@ -109,13 +108,6 @@ class Source:
         return max((float(track.start) for track in self._tracks if track.start is not None), default=0.0)
 
     @property
-    def coverage(self) -> Coverage:
-        """What `read` decoded; known when it has come to its end."""
-        if self._coverage is None:
-            raise RuntimeError("coverage is known once read() has come to its end")
-        return self._coverage
-
-    @property
     def pixel_aspect(self) -> Fraction:
         """How wide the video's pixels are for their height, as displayed; 1 where nothing is said of it."""
         aspect = Fraction(getattr(self._video, "sample_aspect_ratio", None) or 1)
@@ -132,14 +124,14 @@ class Source:
         resampler: str = "soxr",
         start: float = 0.0,
         end: float | None = None,
-    ) -> Generator[Picture | Sound]:
+    ) -> Generator[Picture | Sound, None, Coverage]:
         """Pictures at every n / fps seconds and sound at `sample_rate`, in the file's order; None skips that track.
 
         Picture n is the last frame whose time, rounded to the grid, is not after n (FFmpeg's rule); before a video
         that starts late its first frame is shown. Sound that starts late follows silence. `size` is (height, width)
         of the pictures, by default as displayed. `colours` and `resampler`: see `davel.media.sampling`. Only
-        what lies from `start` to `end` seconds is given, numbered as if all were. MediaError if a track is missing or
-        the file ends too early.
+        what lies from `start` to `end` seconds is given, numbered as if all were. Returns what was decoded.
+        MediaError if a track is missing or the file ends too early.
         """
         wanted: list[tuple[str, Any]] = []
         if fps is not None:
@@ -205,7 +197,7 @@ class Source:
             self._warnings.append(
                 f"{damaged} damaged packets, what they held is missing: compare with the original file"
             )
-        self._coverage = self._close_coverage(grid, sound, start, end)
+        return self._close_coverage(grid, sound, start, end)
 
     def _undecodable(self, error: Exception) -> MediaError:
         return MediaError(f"{self._name}: cannot decode: {_reason(error)}: convert it with another tool")

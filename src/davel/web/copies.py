@@ -13,6 +13,7 @@ import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from davel.core.errors import DavelError, MissingError, printable
+from davel.core.returning import consume
 from davel.media import Picture, Sound, Source, open_media
 
 MAX_HEIGHT, MAX_WIDTH = 360, 1280
@@ -67,7 +68,9 @@ def _write(source: Source, target: Path, most_bytes: int, progress: Callable[[fl
         audio = copy.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         audio.bit_rate = SOUND_BITS
         reformatter, seen, heard = VideoReformatter(), 0.0, 0.0
-        for item in source.read(fps=FPS, sample_rate=SAMPLE_RATE, size=(height, width)):
+
+        def write(item: Picture | Sound) -> None:
+            nonlocal seen, heard
             if isinstance(item, Picture):
                 seen = (item.index + 1) / FPS
                 copy.mux(video.encode(_picture(item, reformatter)))
@@ -75,9 +78,11 @@ def _write(source: Source, target: Path, most_bytes: int, progress: Callable[[fl
                 heard = (item.first + len(item.samples)) / SAMPLE_RATE
                 copy.mux(audio.encode(_sound(item)))
             progress((seen + heard) / 2)  # moves also where a file holds one track behind the other
+
+        coverage = consume(source.read(fps=FPS, sample_rate=SAMPLE_RATE, size=(height, width)), write)
         copy.mux(video.encode(None))
         copy.mux(audio.encode(None))
-    return source.coverage.duration_seconds
+    return coverage.duration_seconds
 
 
 def size_of(source: Source) -> tuple[int, int]:
