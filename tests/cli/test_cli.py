@@ -104,7 +104,7 @@ def test_a_terminal_shows_how_far_it_is_and_how_long_it_takes(model, tmp_path):
     os.close(master)
     assert process.returncode == 0
     plain = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown)
-    assert re.search(rb"0:0\d:\d\d \S*0:00:\d\d\S* long.mkv: 0:0\d:\d\d of 0:01:40", plain)
+    assert re.search(rb"0:\d\d:\d\d \S*0:\d\d:\d\d\S* long.mkv: 0:0\d:\d\d of 0:01:40", plain)
 
 
 def test_the_command_and_the_api_find_the_same(run, model, tmp_path):
