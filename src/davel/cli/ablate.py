@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from davel.train import Reporting
     from davel.train.ablate import Measured
 
-SHOWN = ("0.5", "0.6", "0.7", "0.8", "0.9")
-
 
 def ablate(
     table: int = typer.Argument(min=1, max=4, help="1 baseline, 2 modules, 3 branches of CMCC, 4 parts of MTGC."),
@@ -39,6 +37,7 @@ def ablate(
 
     from davel.compute.device import choose_device
     from davel.core.files import replacing
+    from davel.evaluate.report import SHOWN, markdown_table
     from davel.train.ablate import TABLES
     from davel.train.ablate import ablate as run
     from davel.train.recipe import load_train_config
@@ -80,7 +79,7 @@ def ablate(
     with replacing(output / f"table-{table}.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     with replacing(output / f"table-{table}.md") as temporary:
-        temporary.write_text(_markdown(lines, title), encoding="utf-8")
+        temporary.write_text(f"{title}\n\n{markdown_table(lines)}", encoding="utf-8")
     shown = Table(*lines[0], title=title, title_justify="left")
     for line in lines[1:]:
         shown.add_row(*line)
@@ -102,6 +101,8 @@ def _origin(measured: list[Measured]) -> str | None:
 
 
 def _lines(measured: list[Measured], head: list[str]) -> list[list[str]]:
+    from davel.evaluate.report import SHOWN
+
     lines = [head]
     for m in measured:
         cells = []
@@ -110,8 +111,3 @@ def _lines(measured: list[Measured], head: list[str]) -> list[list[str]]:
             cells.append(f"{100 * mean:.1f}" + (f" ± {100 * deviation:.1f}" if len(m.runs) > 1 else ""))
         lines.append([*m.row.cells, *cells, f"{m.row.published}" if m.row.published else "–"])
     return lines
-
-
-def _markdown(lines: list[list[str]], title: str) -> str:
-    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    return title + "\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)

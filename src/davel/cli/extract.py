@@ -12,7 +12,6 @@ import typer
 
 from davel.cli import console
 from davel.cli.cluster import CPUS_HELP, GPUS_HELP, RAY_HELP, cluster_of
-from davel.core.config import put
 from davel.core.errors import printable
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ def extract(
 
     What is done is not done again; OUTPUT/manifest.jsonl tells what became of each file.
     """
+    from davel.core.config import put
     from davel.features.batch import estimate, extract_files, plan
     from davel.features.family import family
     from davel.features.reading import PROCESS, Settings

@@ -13,6 +13,10 @@ class DavelError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """On one line, and harmless to a terminal, whatever names are in it."""
+        return printable(super().__str__())
+
 
 class MediaError(DavelError):
     """An input file that cannot be read as a whole."""

@@ -16,7 +16,7 @@ from davel.core.returning import through
 from davel.detection import DecodeSettings
 from davel.detection.windows import latency, stretches
 from davel.features.family import STEPS_AT_ONCE
-from davel.features.reading import Settings, read
+from davel.features.reading import Extractors, Settings, read
 from davel.media import Coverage
 from davel.models.pyramid import Runs
 from davel.models.saved import ModelInfo
@@ -39,10 +39,12 @@ class Following:
         least: float | Sequence[float],
         settings: DecodeSettings,
         idle_seconds: float,
+        extractors: Extractors | None = None,
     ) -> None:
         self._model, self._labels, self._timing = model, info.labels, info.features.timing
         self._least, self._settings = least, settings
-        self._reading = read(path, Settings(info.features, str(model.device)), idle_seconds=idle_seconds)
+        making = Settings(info.features, str(model.device))
+        self._reading = read(path, making, idle_seconds=idle_seconds, extractors=extractors)
         self.coverage: Coverage | None = None
         """What was decoded; None before the last event."""
 

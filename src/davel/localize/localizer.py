@@ -25,7 +25,7 @@ from davel.core.returning import through
 from davel.core.timeline import Curve
 from davel.detection import DecodeSettings
 from davel.detection.windows import Found, find_events
-from davel.features.reading import Features, Settings, read
+from davel.features.reading import Extractors, Features, Settings, read
 from davel.features.spec import FeatureSpec
 from davel.features.store import FeatureStore
 from davel.localize.follow import Following
@@ -46,10 +46,12 @@ class Result(result.Result):
 class Localizer:
     """A network with all that it takes to run it on media files."""
 
-    def __init__(self, model: Runs, info: ModelInfo, weights_sha256: str) -> None:
+    def __init__(self, model: Runs, info: ModelInfo, weights_sha256: str, extractors: Extractors | None = None) -> None:
         self.model = model
         self.info = info
         self.weights_sha256 = weights_sha256
+        self.extractors = extractors or Extractors()
+        """What makes features, kept from file to file."""
 
     def to(self, device: str | torch.device) -> Localizer:
         """`auto` is the first accelerator there is. ConfigError if the model cannot run there."""
@@ -114,10 +116,10 @@ class Localizer:
         if kept is not None and (start or end is not None):
             raise ConfigError("kept features are those of whole files: leave out the start and the end, or the folder")
         if kept is not None:
-            return self._localize(FeatureStore(kept).extracted(path, path.stem, making), choice)
+            return self._localize(FeatureStore(kept, self.extractors).extracted(path, path.stem, making), choice)
         unit = making.spec.step_seconds * self.model.config.unit
         offset = math.floor(start / unit + 1e-9) * unit  # windows fall as on the whole file
-        reading = read(path, making, offset, end)
+        reading = read(path, making, offset, end, extractors=self.extractors)
 
         facts: list[tuple[MediaInfo, Coverage]] = []
 
@@ -152,7 +154,9 @@ class Localizer:
         The file is at its end when it has not grown for `idle_seconds`, a pipe when it is closed.
         """
         least = self._least(threshold)
-        return Following(self.model, self.info, Path(path), least, settings or DecodeSettings(), idle_seconds)
+        return Following(
+            self.model, self.info, Path(path), least, settings or DecodeSettings(), idle_seconds, self.extractors
+        )
 
     def localize_features(
         self,
@@ -234,14 +238,15 @@ def load(
     resampler: str | None = None,
     runtime: Runtime | None = None,
     home: Path | None = None,
+    extractors: Extractors | None = None,
 ) -> Localizer:
     """A localizer from a built-in model's name, a model's folder, or an ONNX file; `device` as in torch, or `auto`.
 
     With the runtime `onnx` a model is run by ONNX Runtime, for which it is exported once, into `home` (by default where
     davel keeps what it downloads). `colours` and `resampler` replace what the model says of its features, where one
-    knows better.
+    knows better. `extractors` are what makes features (by default the localizer has its own).
     """
     model, info, digest = read_model(name_or_dir, runtime, home)
     changes = {key: value for key, value in (("colours", colours), ("resampler", resampler)) if value is not None}
     info = replace(info, features=FeatureSpec.from_dict(info.features.to_dict() | changes))
-    return Localizer(model, info, digest).to(device)
+    return Localizer(model, info, digest, extractors).to(device)

@@ -1,4 +1,4 @@
-"""What a program keeps open from file to file: models, and the folder of what davel downloads and makes."""
+"""What a program keeps open from file to file: models, what makes their features, and the folder of what is made."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from davel.core import files
+from davel.features.reading import Extractors
 from davel.localize.localizer import Localizer, Runtime, load
 from davel.models.saved import find_model
 
@@ -15,7 +16,7 @@ Stamps = tuple[int, ...]
 
 @dataclass
 class Workspace:
-    """Models that are open: each is read once, and again where its files have changed since.
+    """Models and extractors that are open: each is read once, and again where its files have changed since.
 
     Make one and pass it to what takes one; a worker process makes its own. It has what it holds as long as it lives,
     and nothing else does.
@@ -25,6 +26,8 @@ class Workspace:
     """Models that are open at a time; the one that was not used for longest goes first."""
     home: Path = field(default_factory=files.home)
     """Where models that are exported for ONNX Runtime are kept."""
+    extractors: Extractors = field(default_factory=Extractors)
+    """What makes features, for all models."""
     _localizers: dict[Key, tuple[Stamps, Localizer]] = field(default_factory=dict, init=False, repr=False)
 
     def localizer(
@@ -40,7 +43,15 @@ class Workspace:
         key, stamps = (str(model), device, colours, resampler, runtime), _stamps(model)
         earlier, localizer = self._localizers.pop(key, ((), None))
         if localizer is None or earlier != stamps:
-            localizer = load(model, device, colours=colours, resampler=resampler, runtime=runtime, home=self.home)
+            localizer = load(
+                model,
+                device,
+                colours=colours,
+                resampler=resampler,
+                runtime=runtime,
+                home=self.home,
+                extractors=self.extractors,
+            )
         self._localizers[key] = stamps, localizer  # the last one is the youngest
         for oldest in list(self._localizers)[: -self.most_models]:
             del self._localizers[oldest]
