@@ -127,13 +127,13 @@ def test_every_failure_has_its_exit_code_and_one_line(run, monkeypatch, names, r
         assert err.count("\n") == 1
 
 
-def test_no_command_needs_torch_or_numpy_for_its_help():
+def test_no_command_needs_torch_for_its_help():
     code = f"""
 import sys, davel.cli as cli, typer
 from typer.testing import CliRunner
 for arguments in {[(), *COMMANDS]!r}:
     assert CliRunner().invoke(cli.app, [*arguments, "--help"]).exit_code == 0
-sys.exit(" ".join(name for name in ("torch", "numpy", "av", "pydantic") if name in sys.modules))
+sys.exit("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

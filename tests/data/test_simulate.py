@@ -89,8 +89,8 @@ def test_features_are_the_same_on_disk_as_when_drawn(tmp_path, kind):
     annotations = draw_annotations(6, 4)
     told = []
     for name, lazy in (("disk", False), ("lazy", True)):
-        simulate(tmp_path / name, annotations, features=kind, lazy=lazy, progress=lambda *x: told.append(x))
-    assert told == [(i + 1, 6) for i in range(6)]
+        simulate(tmp_path / name, annotations, features=kind, lazy=lazy, report=lambda *x: told.append(x))
+    assert told == [("simulate", i + 1, 6, key) for i, key in enumerate(annotations.videos)]
     files = list((tmp_path / "disk" / FEATURES).glob("*.npy"))
     assert len(files) == 6 * len(family(kind).streams)
     assert sum(np.load(path).nbytes for path in files) == bytes_of(annotations, kind)

@@ -70,9 +70,9 @@ def source(monkeypatch, tmp_path):
 
 def test_weights_are_fetched_once_and_progress_is_told(source):
     told = []
-    path = pretrained.fetch("raft", lambda done, total: told.append((done, total)))
+    path = pretrained.fetch("raft", lambda *report: told.append(report))
     assert path.read_bytes() == CONTENT
-    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert told[-1] == ("raft, MB", len(CONTENT) / 2**20, len(CONTENT) / 2**20)
     assert pretrained.fetch("raft") == path
     assert Server.ranges == [""]
     assert [p.name for p in path.parent.iterdir()] == [path.name]

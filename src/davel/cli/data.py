@@ -35,20 +35,13 @@ def check(
 
     config = DataConfig.unav100(folder, features)
     assert config.features is not None
-    with console.progress_bar() as bar:
-        task = bar.add_task("check", total=None, note="")
-        report = run(
-            annotations or config.annotations,
-            config.features,
-            config.kind,
-            workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with console.progress() as report:
+        found = run(annotations or config.annotations, config.features, config.kind, workers=workers, report=report)
     if as_json:
-        print(json.dumps(report.to_dict(), indent=1))
+        print(json.dumps(found.to_dict(), indent=1))
     else:
-        _show(report)
-    if report.problems:
+        _show(found)
+    if found.problems:
         raise typer.Exit(4)
 
 
@@ -103,11 +96,8 @@ def init(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--split") from None
     folder = videos or table.parent
-    with console.progress_bar() as bar:
-        task = bar.add_task("videos", total=None, note="")
-        annotations = read_table(
-            table, folder, parts, seed, lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with console.progress() as report:
+        annotations = read_table(table, folder, parts, seed, report)
     config = write_project(output, annotations, folder)
     counts = Counter(video.subset for video in annotations.videos.values())
     listed = ", ".join(f"{count} {subset}" for subset, count in counts.items())
@@ -191,15 +181,6 @@ def simulate(
         chosen = read_annotations(annotations).limited(classes, videos)
     else:
         chosen = draw_annotations(videos or 100, classes or 10, seed)
-    with console.progress_bar() as bar:
-        task = bar.add_task("simulate", total=len(chosen.videos), note="")
-        folder = run(
-            output,
-            chosen,
-            features=features,
-            seed=seed,
-            lazy=lazy,
-            workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with console.progress() as report:
+        folder = run(output, chosen, features=features, seed=seed, lazy=lazy, workers=workers, report=report)
     print(folder)

@@ -80,19 +80,15 @@ def extract(
     failures: list[Path] = []
     if not made.parallel and (forecast := estimate(jobs, LONG_SECONDS)):
         console.complain(f"davel: {forecast}")
-    with console.progress_bar() as bar:
-        task = bar.add_task("extract", total=len(jobs), note="")
-
-        def progress(path: Path, seconds: float) -> None:
-            bar.update(task, note=f"{printable(path.name)}: {seconds:.0f} s")
-
-        with closing(extract_files(jobs, workers=workers, cluster=cluster, progress=progress)) as outcomes:
-            for outcome in outcomes:
-                counts[outcome.status] += 1
-                bar.advance(task)
-                tell(outcome)
-                if outcome.status == "failed":
-                    failures.append(outcome.job.path)
+    with (
+        console.progress() as report,
+        closing(extract_files(jobs, workers=workers, cluster=cluster, report=report)) as outcomes,
+    ):
+        for outcome in outcomes:
+            counts[outcome.status] += 1
+            tell(outcome)
+            if outcome.status == "failed":
+                failures.append(outcome.job.path)
     console.results().print(
         f"{counts['done']} done, {counts['skipped']} were done before, {counts['failed']} failed: {printable(output)}"
     )

@@ -60,13 +60,8 @@ def _chosen(names: list[str] | None) -> list[str]:
 def _fetch(name: str, offline: bool) -> Path:
     from davel.features.weights import fetch
 
-    with console.progress_bar() as bar:
-        task = bar.add_task(f"{name}, MB", total=None, note="")
-
-        def progress(done: int, total: int | None) -> None:
-            bar.update(task, completed=done >> 20, total=total and total >> 20)
-
-        return fetch(name, progress, offline)
+    with console.progress() as report:
+        return fetch(name, report, offline)
 
 
 @app.command()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from davel.compute.pool import in_threads
+from davel.core import progress
 from davel.core.annotations import Problem
 from davel.core.errors import ConfigError, printable
 from davel.core.events import Video
@@ -136,7 +138,7 @@ def check(
     kind: str | None = None,
     *,
     workers: int = 4,
-    progress: Callable[[int, int], None] | None = None,
+    report: progress.Report = progress.silent,
 ) -> Report:
     """Read all of a data set: the annotations, and every value of every feature file (or draw them, where they are
     simulated lazily).
@@ -155,15 +157,15 @@ def check(
     looked_at = [video for video in annotated.videos.values() if video.id not in known]
     cut: list[int] = []
     stray: list[str] = []
-    with ThreadPoolExecutor(workers) as pool:
-        for done, (video, found, lengths) in enumerate(pool.map(reader.inspect, looked_at), 1):
+    with closing(in_threads(reader.inspect, looked_at, workers)) as inspected:
+        for done, answer in enumerate(inspected, 1):
+            video, found, lengths = answer.value
             problems += found
             if not found:
                 cut.append(max(lengths.values()) - min(lengths.values()))
                 if _differs(min(lengths.values()), expected := held.spec.timing.num_steps(video.seconds)):
                     stray.append(f"{video.id} ({min(lengths.values())} for {expected})")
-            if progress:
-                progress(done, len(looked_at))
+            report("check", done, len(looked_at), video.id)
     notes = _notes(annotated.videos, cut)
     if stray:
         notes.append(f"{len(stray)} videos have another length than their duration says: {_listed(stray)}")

@@ -13,8 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +21,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from davel.compute.pool import in_threads
 from davel.core.annotations import Annotations
 from davel.core.config import parse
 from davel.core.errors import ConfigError, printable
 from davel.core.events import EventList, Video
 from davel.core.files import replacing
+from davel.core.progress import Report, silent
 from davel.data.unav100 import ANNOTATIONS, FEATURES
 from davel.features.family import Family, family
 from davel.features.spec import MODALITIES, FeatureSpec
@@ -208,7 +209,7 @@ def simulate(
     seed: int = 0,
     lazy: bool = False,
     workers: int = 2,
-    progress: Callable[[int, int], None] | None = None,
+    report: Report = silent,
 ) -> Path:
     """Write a data set in UnAV-100's layout with features drawn for `annotations`: the folder `output`.
 
@@ -230,11 +231,10 @@ def simulate(
     annotations = read_annotations(output / ANNOTATIONS)  # as they are stored: what lazy features are drawn for
     simulation.write(folder)  # first: what an interrupted run leaves is never taken for real features
     if not lazy:
-        with ThreadPoolExecutor(workers) as pool:
-            writing = pool.map(lambda video: _write(simulation, folder, video), annotations.videos.values())
-            for done, _ in enumerate(writing, 1):
-                if progress:
-                    progress(done, len(annotations.videos))
+        videos = annotations.videos.values()
+        with closing(in_threads(lambda video: _write(simulation, folder, video), videos, workers)) as written:
+            for done, answer in enumerate(written, 1):
+                report("simulate", done, len(videos), answer.job.id)
     return output
 
 

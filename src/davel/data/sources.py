@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from davel.compute.pool import in_threads
 from davel.core.annotations import Annotations, Problem
 from davel.core.errors import ConfigError, MediaError, printable, refuse
 from davel.core.events import Video
@@ -155,10 +155,9 @@ def open_features(
     drawn_as = simulation.family if simulation else None
     held = Contents(drawn_as, drawn_as.spec, {}, []) if drawn_as else contents(store, videos, kind)
     known = {problem.id for problem in held.problems}
-    with ThreadPoolExecutor(workers) as pool:
-        reader = Reader(store, held.family, whole=False, keys=held.keys)
-        inspected = pool.map(reader.inspect, [video for video in videos.values() if video.id not in known])
-        held.problems.extend(problem for _, found, _ in inspected for problem in found)
+    reader = Reader(store, held.family, whole=False, keys=held.keys)
+    for answer in in_threads(reader.inspect, (video for video in videos.values() if video.id not in known), workers):
+        held.problems.extend(answer.value[1])
     usable = _usable(
         videos, folder, held.problems, skip_broken, hint=": see `davel data check`, or set data.skip_broken"
     )

@@ -7,7 +7,7 @@ writes it, must be 1 throughout: what a model found is no truth. Other columns a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from glob import escape
 from itertools import islice
@@ -19,6 +19,7 @@ from davel import formats
 from davel.core.annotations import Annotations
 from davel.core.errors import ConfigError, MediaError, printable, refuse
 from davel.core.files import is_below
+from davel.core.progress import Report, silent
 from davel.media import MEDIA_SUFFIXES, probe
 
 COLUMNS = ("file", "start", "end", "label")
@@ -72,7 +73,7 @@ def read_table(
     videos: Path,
     split: Split | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    report: Report = silent,
 ) -> Annotations:
     """Annotations of the files in the folder `videos`, in the order in which the table names them.
 
@@ -94,8 +95,7 @@ def read_table(
                 problems.append(f"{file}: does not say how long it is: convert it to mp4 or mkv")
         except MediaError as error:
             problems.append(str(error))
-        if progress:
-            progress(done, len(files))
+        report("videos", done, len(files), file)
     contents = found.contents(clip=True, truth=True, tolerated=TOLERATED_SECONDS)
     refuse(path, [*(p for p in contents.problems if p.kind != "cut"), *problems])
     if len(contents.videos) < 2:

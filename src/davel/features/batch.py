@@ -17,7 +17,7 @@ from typing import Any, Literal
 from davel.compute.cluster import Cluster
 from davel.compute.pool import Failed, each
 from davel.core.errors import ConfigError, DavelError, MediaError, printable
-from davel.core.progress import in_words
+from davel.core.progress import Report, in_words, silent
 from davel.features.reading import PROCESS, Extractors, Reading, Settings
 from davel.features.store import FeatureStore, Ready, Written, fingerprint
 from davel.media import probe
@@ -97,14 +97,13 @@ def extract_files(
     *,
     workers: int = 0,
     cluster: Cluster | None = None,
-    progress: Callable[[Path, float], None] | None = None,
+    report: Report = silent,
     extractors: Extractors = PROCESS,
 ) -> Generator[Outcome]:
     """Do what is not done yet; a file that fails does not stop the others. Every outcome is in the manifest.
 
-    `progress` is told the file and the seconds of media that are done, and `extractors` are used, if this process does
-    the work; others have their own. MissingError
-    if weights are not there, ConfigError if nothing can be written.
+    `report` is told the files that are done, and how far the one at work is. `extractors` are used if this process does
+    the work; others have their own. MissingError if weights are not there, ConfigError if nothing can be written.
     """
     if not jobs:
         return
@@ -113,19 +112,25 @@ def extract_files(
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{printable(target)}: cannot make this folder: {error.strerror}: name another") from error
-    missing = []
+    missing, finished = list[Job](), 0
     for job in jobs:
         if job.is_finished(extractors):
+            report("extract", finished := finished + 1, len(jobs), job.path.name)
             yield Outcome(job=job, status="skipped")
         else:
             missing.append(job)
     alone = workers == 0 and cluster is None
 
     def work(job: Job) -> Outcome:
-        return run_job(job, (lambda seconds: progress(job.path, seconds)) if progress else None, extractors)
+        def tell(seconds: float) -> None:
+            report("extract", finished, len(jobs), f"{job.path.name}: {seconds:.0f} s")
+
+        return run_job(job, tell, extractors)
 
     with closing(each(work if alone else run_job, missing, workers=workers, cluster=cluster)) as answers:
         for answer in answers:
+            finished += 1
+            report("extract", finished, len(jobs), answer.job.path.name)
             if isinstance(answer, Failed):
                 job = answer.job
                 outcome = Outcome(job=job, status="failed", error=f"{printable(job.path)}: {answer.reason}: run again")

@@ -13,11 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from davel.core.errors import ConfigError, DavelError, MissingError, printable
 from davel.core.files import home
+from davel.core.progress import Report, silent
 from davel.features.family import Family, Weights, families
 
 CHUNK = 1 << 20
@@ -67,10 +69,10 @@ def find(name: str | Weights) -> Path:
     return path
 
 
-def fetch(name: str, progress: Callable[[int, int | None], None] | None = None, offline: bool = False) -> Path:
+def fetch(name: str, report: Report = silent, offline: bool = False) -> Path:
     """Download weights unless they are there; what an interrupted download left is gone on with.
 
-    `progress` is told the bytes that are there and those expected. MissingError if there is no way to get them,
+    `report` is told the megabytes that are there and those expected. MissingError if there is no way to get them,
     DavelError if what came is not what the publisher states.
     """
     weights = weights_of(name)
@@ -85,7 +87,7 @@ def fetch(name: str, progress: Callable[[int, int | None], None] | None = None, 
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _download(weights.url, part, progress)
+        _download(weights.url, part, partial(report, f"{name}, MB"))
     except urllib.error.HTTPError as error:
         raise MissingError(
             f"{weights.url}: the server answers {error.code} {error.reason}: {_by_hand(path)}"
@@ -112,7 +114,7 @@ def _by_hand(path: Path) -> str:
     return f"download it by other means and put it at {printable(path)}"
 
 
-def _download(url: str, part: Path, progress: Callable[[int, int | None], None] | None) -> None:
+def _download(url: str, part: Path, tell: Callable[[float, float | None], None]) -> None:
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(
         url, headers={"User-Agent": "davel"} | ({"Range": f"bytes={done}-"} if done else {})
@@ -122,7 +124,7 @@ def _download(url: str, part: Path, progress: Callable[[int, int | None], None] 
     except urllib.error.HTTPError as error:
         if error.code == 416 and done:  # nothing is left to send, or the file there is another one
             part.unlink()
-            _download(url, part, progress)
+            _download(url, part, tell)
             return
         raise
     with response:
@@ -134,8 +136,7 @@ def _download(url: str, part: Path, progress: Callable[[int, int | None], None] 
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 done += len(chunk)
-                if progress:
-                    progress(done, expected)
+                tell(done / 2**20, None if expected is None else expected / 2**20)
     if expected is not None and done != expected:
         raise ConnectionError(f"{done} of {expected} bytes came")
 
