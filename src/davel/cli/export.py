@@ -23,7 +23,7 @@ def export(
     try:
         difference = write(model, target)
     except OSError as error:
-        raise ConfigError(f"{printable(target)}: cannot write: {error.strerror}") from error
+        raise ConfigError(f"{target}: cannot write: {error.strerror}") from error
     size = target.stat().st_size / 1e6
     console.results().print(
         f"{printable(target)}: {size:.1f} MB, outputs within {difference:.1g} of the model's", markup=False

@@ -47,7 +47,7 @@ def localize(
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"{printable(folder)}: cannot make this folder: {error.strerror}") from error
+            raise ConfigError(f"{folder}: cannot make this folder: {error.strerror}") from error
 
     def write(result: Result) -> None:
         request = by_path[result.info.path]

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 import typer
 
+from davel.core.errors import printable
 from davel.core.options import Flag, OptionError, field_docs, flags
 
 
@@ -34,7 +35,7 @@ def with_options(cls: type) -> Callable[[Callable[..., None]], Callable[..., Non
                 function(**{p.name: given[p.name] for p in own}, options=options)
             except OptionError as error:
                 hint = " and ".join(names.get(option, option) for option in error.options)
-                raise typer.BadParameter(error.reason, param_hint=hint) from error
+                raise typer.BadParameter(printable(error.reason), param_hint=hint) from error
 
         keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
         command.__name__, command.__doc__ = function.__name__, function.__doc__

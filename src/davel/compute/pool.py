@@ -226,6 +226,6 @@ def _connect(address: str) -> Any:
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = printable(str(error).splitlines()[0])
         raise MissingError(
-            f"no Ray cluster at {printable(address)!r} ({reason}): start one with `ray start --head`, or say `local`"
+            f"no Ray cluster at {address!r} ({reason}): start one with `ray start --head`, or say `local`"
         ) from error
     return ray

@@ -38,7 +38,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(f"{printable(path)}: cannot read the configuration: {reason}") from error
+        raise ConfigError(f"{path}: cannot read the configuration: {reason}") from error
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -50,11 +50,11 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or error
-        raise ConfigError(f"{printable(path)}{where}: not YAML: {problem}") from error
+        raise ConfigError(f"{path}{where}: not YAML: {problem}") from error
     finally:
         loader.dispose()
     if not isinstance(values, dict):
-        raise ConfigError(f"{printable(path)}: expected `key: value` lines, got {type(values).__name__}")
+        raise ConfigError(f"{path}: expected `key: value` lines, got {type(values).__name__}")
     return values, lines
 
 
@@ -64,7 +64,7 @@ def _walk(node: yaml.Node, at: tuple[Any, ...], lines: Lines, path: Path) -> Non
         for key, value in node.value:
             here = (*at, key.value)
             if here in lines:
-                raise ConfigError(f"{printable(path)}:{key.start_mark.line + 1}: {key.value}: given twice")
+                raise ConfigError(f"{path}:{key.start_mark.line + 1}: {key.value}: given twice")
             _walk(value, here, lines, path)
             lines[here] = key.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from davel.core.errors import ConfigError, printable
+from davel.core.errors import ConfigError
 
 HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 """This machine, in temporary names: a process id says something only on the machine that gave it."""
@@ -91,9 +91,9 @@ def read_json(path: Path, what: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{printable(path)}: cannot read the {what}: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot read the {what}: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"{printable(path)}: not JSON: {error}") from error
+        raise ConfigError(f"{path}: not JSON: {error}") from error
 
 
 def is_below(name: str) -> bool:

@@ -222,7 +222,7 @@ def read_model(
     """A built-in model, a model's folder or an ONNX file: its network, what is known of it, and its weights' sha256."""
     is_file = Path(name_or_dir).suffix == ".onnx"
     if is_file and runtime == "torch":
-        raise ConfigError(f"{printable(name_or_dir)}: torch runs folders of models, not ONNX files")
+        raise ConfigError(f"{name_or_dir}: torch runs folders of models, not ONNX files")
     if is_file or runtime == "onnx":
         from davel.models.onnx import exported, load_onnx
 

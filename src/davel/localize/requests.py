@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from davel import formats
-from davel.core.errors import ConfigError, printable
+from davel.core.errors import ConfigError
 from davel.core.events import EventList
 from davel.core.options import OptionError, changed, flags
 from davel.localize.localizer import Localizer, Runtime
@@ -113,8 +113,7 @@ def plan(inputs: Sequence[Path], options: LocalizeOptions) -> list[Request]:
         if other is not request:
             raise OptionError(
                 "output",
-                f"{printable(other.path)} and {printable(file.path)} would both be written to {printable(target)}.*: "
-                "use two runs, two -o",
+                f"{other.path} and {file.path} would both be written to {target}.*: use two runs, two -o",
             )
     return list(requests.values())
 
@@ -163,14 +162,14 @@ def _meant(inputs: Sequence[Path]) -> list[_Input]:
         if path.is_dir():
             found = sorted(p for p in path.iterdir() if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file())
             if not found:
-                raise ConfigError(f"{printable(path)}: no videos in this folder: name files, or a folder that has some")
+                raise ConfigError(f"{path}: no videos in this folder: name files, or a folder that has some")
             top = path.resolve().name
             named = [_Input(p, Path(top, p.stem)) for p in found]
         elif not path.exists() and GLOB.search(str(path)):
             parent, pattern = Path(path.anchor or "."), str(path.relative_to(path.anchor) if path.anchor else path)
             found = sorted(p for p in parent.glob(pattern) if p.is_file())
             if not found:
-                raise ConfigError(f"{printable(path)}: no file has such a name")
+                raise ConfigError(f"{path}: no file has such a name")
             fixed = next(n for n, part in enumerate(path.parts) if GLOB.search(part))
             named = [_Input(p, _below(p, fixed)) for p in found]
         else:

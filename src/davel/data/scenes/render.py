@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from davel.compute.pool import Failed, each
-from davel.core.errors import ConfigError, DavelError, printable
+from davel.core.errors import ConfigError, DavelError
 from davel.core.files import replacing
 from davel.core.progress import Report, silent
 from davel.data.scenes.classes import CLASSES
@@ -288,7 +288,7 @@ def render_scenes(
     try:
         (out / "videos").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{printable(out)}: cannot make this folder: {error.strerror}") from error
+        raise ConfigError(f"{out}: cannot make this folder: {error.strerror}") from error
     scenes = [plan_scene(seed, index) for index in range(num_videos)]
     jobs = [(scene, out / "videos" / f"{scene.id}.mp4") for scene in scenes]
     workers = min(workers or os.cpu_count() or 1, num_videos)
@@ -296,7 +296,7 @@ def render_scenes(
         for done, outcome in enumerate(rendered, 1):
             scene, path = outcome.job
             if isinstance(outcome, Failed):
-                raise DavelError(f"{printable(path)}: cannot be rendered: {outcome.reason}: use fewer workers")
+                raise DavelError(f"{path}: cannot be rendered: {outcome.reason}: use fewer workers")
             report("render", done, num_videos, scene.id)
     names = [subset or SUBSETS[max(index % 10 - 7, 0)] for index in range(num_videos)]
     database = {scene.id: _annotation(scene, name) for scene, name in zip(scenes, names, strict=True)}
