@@ -222,7 +222,7 @@ class PlainCCNet(nn.Module):
         )
         self.stretch = nn.ModuleList()
         for ours_stretch in ours.coarse_to_fine.stretch:
-            stretch = nn.Linear(ours_stretch.in_features, ours_stretch.out_features)
+            stretch = nn.Linear(*reversed(ours_stretch.weight.shape))
             stretch.load_state_dict(ours_stretch.state_dict())
             self.stretch.append(stretch)
         self.coarse_to_fine = Block(ours.coarse_to_fine.block)

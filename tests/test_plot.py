@@ -13,6 +13,7 @@ from tiny import LABELS, tiny_model
 import davel
 from davel.cli import main
 from davel.core.events import Event, EventList
+from davel.core.timeline import Curve, Timing
 from davel.data.simulate import draw_annotations, simulate
 from davel.evaluate.compare import Compared
 from davel.features.i3d_vggish import SPEC as I3D_VGGISH
@@ -53,7 +54,7 @@ def test_a_picture_has_a_lane_per_class_the_gates_and_the_sound(result, tmp_path
     assert labels == list(dict.fromkeys(e.label for e in sorted(result.events, key=lambda e: e.start)))
     bars = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in lanes.patches)
     np.testing.assert_allclose(bars, sorted((e.start, e.end) for e in result.events))
-    assert [line.get_label() for line in gates.lines] == ["from visual", "from audio"]
+    assert [line.get_label() for line in gates.lines] == ["gate from visual", "gate from audio"]
     assert lanes.get_xlim() == gates.get_xlim() == sound.get_xlim() == (0, result.duration)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
@@ -80,17 +81,19 @@ def test_models_are_drawn_under_the_truth_with_the_gates_of_those_that_have_some
     figures = saved_figures(monkeypatch)
     truth = EventList.of([Event("rain", 1.0, 2.5), Event("bell", 4, 9)], LABELS)
     found = {"a": EventList.of([Event("rain", 1.2, 2.5, 0.5)], LABELS), "b": EventList.of([], LABELS)}
-    gate = np.linspace(0, 10, 30), np.linspace(0.2, 0.8, 30)
-    video = Compared("an id", 10.0, truth, found, {"a: from audio": gate, "a: from visual": gate}, "simulated")
+    gate = Curve(Timing(25.0, 8, 24), np.linspace(0.2, 0.8, 30))
+    video = Compared(
+        "an id", 10.0, truth, found, {"a: gate from audio": gate, "a: gate from visual": gate}, "simulated"
+    )
     draw_compared(video, tmp_path / "a.png")
-    draw_compared(replace(video, gates={}), tmp_path / "b.png")
+    draw_compared(replace(video, curves={}), tmp_path / "b.png")
     lanes, gates = figures[0].axes
     assert [text.get_text() for text in lanes.get_yticklabels()] == ["rain", "bell"]
     bars = {(round(bar.get_x(), 2), round(bar.get_x() + bar.get_width(), 2)) for bar in lanes.patches}
     assert bars == {(1.0, 2.5), (4.0, 9.0), (1.2, 2.5)}
     assert [text.get_text() for text in lanes.get_legend().get_texts()] == ["true", "a", "b"]
     assert lanes.get_title(loc="left") == "an id · simulated"
-    assert [line.get_label() for line in gates.lines] == ["a: from audio", "a: from visual"]
+    assert [line.get_label() for line in gates.lines] == ["a: gate from audio", "a: gate from visual"]
     assert gates.get_xlim() == lanes.get_xlim() == (0, 10)
     assert len(figures[1].axes) == 1
 
@@ -117,7 +120,7 @@ def test_the_command_draws_each_video_that_is_named(tmp_path, monkeypatch, capsy
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["sim0-00001.png", "sim0-00002.png"]
     lanes, gates = figures[0].axes
     assert [t.get_text() for t in lanes.get_legend().get_texts()] == ["true", "ccnet/best", "unav/best"]
-    assert [line.get_label() for line in gates.lines] == ["ccnet/best: from visual", "ccnet/best: from audio"]
+    assert [line.get_label() for line in gates.lines] == ["ccnet/best: gate from visual", "ccnet/best: gate from audio"]
     assert "simulated" in lanes.get_title(loc="left")
     code, out = run("nobody")
     assert code == 4

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from davel.core.errors import MissingError, printable
 from davel.core.events import EventList
 from davel.core.files import replacing
+from davel.core.result import GATE
+from davel.core.timeline import Curve
 from davel.data.stats import event_seconds
 from davel.media.peaks import extremes
 
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 FOUND, TRUE = "#1f6f8b", "#e0a030"
 MODELS = ("#1f6f8b", "#7a4fa3", "#4c8c4a", "#a34f4f", "#666666")
 """A colour for each model under comparison."""
-GATES = {"audio": "#b5446e", "visual": "#3d7a3d"}
+CURVES = ("#3d7a3d", "#b5446e", "#c07a1a", "#4a6fb5")
+"""A colour for each curve of a model, e.g. its gates."""
 PEAK_RATE = 50
 """Waveform peaks per second."""
 
@@ -49,11 +52,11 @@ def draw(result: Result, path: Path, truth: EventList | None = None) -> Path:
     heights = [max(0.42 * len(labels), 0.8), 1.1, 0.9]
     figure = Figure(figsize=(11, sum(heights) + 1.1), layout="constrained")
     FigureCanvasAgg(figure)
-    lanes, gates, waveform = figure.subplots(3, 1, sharex=True, height_ratios=heights)
+    lanes, curves, waveform = figure.subplots(3, 1, sharex=True, height_ratios=heights)
     _draw_lanes(lanes, labels, result, truth)
-    _draw_gates(gates, result)
+    _draw_curves(curves, result.curves)
     _draw_waveform(waveform, result)
-    for axes in (lanes, gates, waveform):
+    for axes in (lanes, curves, waveform):
         axes.spines[["top", "right"]].set_visible(False)
         for start, end in _not_covered(result):
             axes.axvspan(start, end, color="#dddddd", zorder=0)
@@ -80,10 +83,10 @@ def draw_compared(video: Compared, path: Path) -> Path:
     colours = {name: MODELS[i % len(MODELS)] for i, name in enumerate(video.found)} | {"true": TRUE}
     labels = list(dict.fromkeys(e.label for events in sources.values() for e in sorted(events, key=lambda e: e.start)))
     height = max(0.22 * len(sources) * len(labels), 0.8)
-    figure = Figure(figsize=(11, height + (1.3 if video.gates else 0) + 1.1), layout="constrained")
+    figure = Figure(figsize=(11, height + (1.3 if video.curves else 0) + 1.1), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(2 if video.gates else 1, 1, sharex=True, squeeze=False)[:, 0]
-    if video.gates:
+    panels = figure.subplots(2 if video.curves else 1, 1, sharex=True, squeeze=False)[:, 0]
+    if video.curves:
         panels[0].get_gridspec().set_height_ratios([height, 1.3])
     lanes = panels[0]
     bar = 0.8 / len(sources)
@@ -102,13 +105,8 @@ def draw_compared(video: Compared, path: Path) -> Path:
     lanes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=8, frameon=False)
     title = video.id + (f" · {video.origin}" if video.origin else "")
     lanes.set_title(title, loc="left", fontsize=10, parse_math=False)
-    if video.gates:
-        for name, (times, gate) in video.gates.items():
-            colour = GATES["audio" if "audio" in name else "visual"]
-            panels[1].plot(times, gate, color=colour, linewidth=1.2, label=name)
-        panels[1].set_ylabel("gates", fontsize=9)
-        panels[1].set_ylim(0, 1)
-        panels[1].legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, fontsize=8, frameon=False)
+    if video.curves:
+        _draw_curves(panels[1], video.curves)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xlim(0, video.duration)
@@ -189,12 +187,13 @@ def _draw_lanes(axes: Axes, labels: list[str], result: Result, truth: EventList 
     axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8, frameon=False)
 
 
-def _draw_gates(axes: Axes, result: Result) -> None:
-    for modality, gate in result.gates.items():
-        axes.plot(result.times, gate, color=GATES[modality], linewidth=1.2, label=f"from {modality}")
-    axes.set_ylabel("gates", fontsize=9)
-    axes.set_ylim(0, 1)
-    if result.gates:
+def _draw_curves(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    for i, (name, curve) in enumerate(curves.items()):
+        axes.plot(curve.times, curve.values, color=CURVES[i % len(CURVES)], linewidth=1.2, label=name)
+    axes.set_ylabel("gates" if all(GATE in name for name in curves) else "curves", fontsize=9)
+    if all(len(curve) == 0 or (curve.values.min() >= 0 and curve.values.max() <= 1) for curve in curves.values()):
+        axes.set_ylim(0, 1)
+    if curves:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, fontsize=8, frameon=False)
     else:
         axes.text(0.5, 0.5, "this model has no gates", transform=axes.transAxes, ha="center", va="center")

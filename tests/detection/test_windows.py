@@ -21,8 +21,7 @@ from davel.detection import DecodeSettings, decode
 from davel.detection.decode import WindowDecoder
 from davel.detection.windows import View, Windows, find_events, latency, stretches, views
 from davel.features.reading import extract
-from davel.models import CCNet, CCNetConfig
-from davel.models.pyramid import Outputs
+from davel.models import CCNet, CCNetConfig, Outputs
 
 CONFIG = CCNetConfig(num_classes=3, visual_dim=8, audio_dim=6, width=16, class_width=8, max_length=64)
 TIMING = Timing(25, 8, 24)
@@ -38,6 +37,11 @@ def steps(T: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     dims = (CONFIG.visual_dim, CONFIG.audio_dim)
     visual, audio = (torch.randn(T, dim, generator=generator) for dim in dims)
     return visual, audio
+
+
+def logits(view: View, level: int) -> torch.Tensor:
+    assert isinstance(view.outputs, Outputs)
+    return view.outputs.logits[level]
 
 
 def push(decoder: WindowDecoder, view: View) -> EventList:
@@ -57,9 +61,9 @@ def test_the_middles_of_the_windows_cover_the_video(T, size):
     assert all(a.middle[1] == b.middle[0] for a, b in pairwise(parts))
     assert [part.is_last for part in parts] == [False] * (len(parts) - 1) + [True]
     for part in parts:
-        n = part.outputs.logits[0].shape[1]
+        n = logits(part, 0).shape[1]
         assert part.start <= part.middle[0] < part.middle[1] <= part.start + n
-        assert part.gate("audio").shape == (part.middle[1] - part.middle[0],)
+        assert part.curves()["gate from audio"].shape == (part.middle[1] - part.middle[0],)
 
 
 @torch.inference_mode()
@@ -73,10 +77,10 @@ def test_a_view_is_what_the_network_says_of_its_window():
         (96, (112, 150)),
     ]
     second = model(visual[None, 32:96], audio[None, 32:96], torch.ones(1, 64, dtype=torch.bool))
-    assert torch.equal(parts[1].outputs.logits[2], second.logits[2])
-    assert np.array_equal(parts[1].gate("visual"), second.gates["visual"][0][0, 16:48].numpy())
+    assert torch.equal(logits(parts[1], 2), second.logits[2])
+    assert np.array_equal(parts[1].curves()["gate from visual"], second.gates["visual"][0][0, 16:48].numpy())
     last = model(visual[None, 96:], audio[None, 96:], torch.ones(1, 54, dtype=torch.bool))
-    assert torch.equal(parts[-1].outputs.logits[0], last.logits[0])
+    assert torch.equal(logits(parts[-1], 0), last.logits[0])
 
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=5))
@@ -86,7 +90,7 @@ def test_pieces_of_any_size_give_the_same(sizes):
     pieces = list(views(model, zip(*(x.split(sizes) for x in video), strict=True)))
     for a, b in zip(whole, pieces, strict=True):
         assert (a.start, a.middle) == (b.start, b.middle)
-        assert torch.equal(a.outputs.logits[0], b.outputs.logits[0])
+        assert torch.equal(logits(a, 0), logits(b, 0))
 
 
 def outputs_with(T: int, points: dict[tuple[int, int], tuple[float, float]]) -> Outputs:
@@ -173,7 +177,7 @@ def test_all_events_are_those_of_all_stretches_best_first():
     parts = list(stretches(model, [video], TIMING, labels))
     assert sorted(map(repr, whole.events)) == sorted(repr(e) for part in parts for e in part.events)
     assert (np.diff(whole.events.scores) <= 0).all()
-    assert whole.gates["audio"].shape == (400,)
+    assert whole.curves["gate from audio"].values.shape == (400,)
 
 
 @given(st.integers(1, 300), st.integers(4, 40))

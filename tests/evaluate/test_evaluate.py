@@ -14,6 +14,7 @@ from davel.data.dataset import Dataset
 from davel.data.simulate import Simulation, draw_annotations
 from davel.evaluate import predict, predict_published
 from davel.models import Network, build
+from davel.models.pyramid import Grid
 
 SMALL = {"num_classes": 3, "width": 8, "class_width": 4, "drop_path": 0.0}
 
@@ -81,9 +82,8 @@ def test_published_batching_takes_the_mask_of_the_row_modulo_the_batch():
     x, mask = torch.randn(2, 32, 3, 4), torch.arange(32) < torch.tensor([[32], [10]])
     seen = []
     dependencies.temporal.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2].sum(1).tolist()))
-    dependencies.along_time(x, mask)
-    dependencies.published_masks = True
-    dependencies.along_time(x, mask)
+    for published_masks in (False, True):
+        dependencies.along_time(x, mask, Grid([mask], published_masks=published_masks))
     assert seen == [[32, 32, 32, 10, 10, 10], [32, 10, 32, 10, 32, 10]]
 
 

@@ -9,8 +9,7 @@ from golden_values import Case, load_case, published_state
 
 from davel.core.errors import ConfigError
 from davel.detection import Criterion, assign, decode, points
-from davel.models import CCNet, Network, from_published
-from davel.models.published import published_name
+from davel.models import CCNet, Network, from_published, published_name
 
 CASES = ["ccnet_small", "ccnet_i3d_vggish", "ccnet_one_peace", "unav_small", "unav_i3d_vggish"]
 
@@ -141,6 +140,7 @@ def test_branch_scales_of_a_released_checkpoint_are_used_and_absent_ones_are_one
     state = dict(published_state("ccnet_small"))
     state["backbone.self_att_V.0.drop_path_attn.scale"] = torch.full((1, 32, 1), 0.5)
     model = from_published(state)
+    assert isinstance(model, CCNet)
     assert model.config.drop_path == 0.1
     assert (model.embed["visual"].blocks[0].drop_attention.scale == 0.5).all()
     assert (model.embed["visual"].blocks[0].drop_mlp.scale == 1).all()

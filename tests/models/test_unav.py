@@ -67,11 +67,7 @@ def test_a_video_does_not_depend_on_its_batch_mates(model):
 def test_with_the_released_masks_it_does(model):
     batch = inputs(50, 20)
     right = model(*batch)
-    model.dependencies.published_masks = True
-    try:
-        wrong = model(*batch)
-        alone = model(*inputs(50))
-    finally:
-        model.dependencies.published_masks = False
+    wrong = model(*batch, published_masks=True)
+    alone = model(*inputs(50), published_masks=True)
     assert not torch.allclose(right.logits[0][1, :20], wrong.logits[0][1, :20], atol=1e-5)
     torch.testing.assert_close(alone.logits[0], model(*inputs(50)).logits[0])  # one video has no other's mask

@@ -31,7 +31,7 @@ from davel.features.light import SPEC
 from davel.models import UnavConfig, build
 from davel.models.blocks import Conv
 from davel.models.saved import load_model
-from davel.train import Ema, Reporting, checkpoint_activations, learning_rate, optimizer_for, train
+from davel.train import Ema, Reporting, learning_rate, optimizer_for, train
 from davel.train.recipe import CONFIGS, Compute, Recipe, TrainConfig, load_train_config
 
 LABELS = ("high", "low")
@@ -319,7 +319,7 @@ def test_blocks_computed_again_a_few_sequences_at_a_time_have_the_same_gradients
         torch.manual_seed(0)
         model = build({**NETWORK, "num_classes": 3, "visual_dim": 6, "audio_dim": 4, "drop_path": 0.0}).double().train()
         if checkpointed:
-            checkpoint_activations(model)
+            model.recompute_activations()
         torch.manual_seed(1)
         T = model.config.max_length // 2
         mask = torch.arange(T) < torch.tensor([[T], [T // 2]])

@@ -1,8 +1,8 @@
-"""Targets, losses and decoding: pure functions between a network's outputs and events."""
+"""Decoding: pure functions between a network's candidates and events."""
 
-from davel.detection.decode import DecodeSettings, decode
-from davel.detection.nms import NmsSettings, nms
-from davel.models.detector import Truth
+from davel.detection.decode import decode
+from davel.detection.nms import nms
+from davel.models.detector import DecodeSettings, NmsSettings, Truth
 from davel.models.losses import Criterion
 from davel.models.targets import Targets, assign, points
 

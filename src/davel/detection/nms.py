@@ -5,35 +5,14 @@ Shapes: N segments, C classes, M the most segments of one class.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
+from davel.models.detector import NmsSettings
+
+__all__ = ["Floats", "NmsSettings", "nms"]
+
 Floats = NDArray[np.floating]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NmsSettings:
-    method: Literal["soft", "hard"] = "soft"
-    """`soft` lowers the scores of overlapping segments (Bodla et al., ICCV 2017), `hard` drops the segments."""
-    sigma: float = 0.4
-    """Soft: a segment's score is multiplied by exp(-iou^2 / sigma)."""
-    min_score: float = 0.001
-    """Segments whose score falls below this are dropped."""
-    iou_threshold: float = 0.7
-    """Hard: segments that overlap a better one by this much or more are dropped."""
-    per_class: bool = True
-    """Whether only segments of the same class compete."""
-    voting_threshold: float = 0.75
-    """Without per_class: a kept segment becomes the mean of all that overlap it by this much; 0 for not at all."""
-    max_events: int = 100
-    """Most segments that are kept, in each class and in all."""
-
-    def __post_init__(self) -> None:
-        if self.sigma <= 0 or self.max_events < 1:
-            raise ValueError(f"sigma must be above 0 and max_events at least 1, got {self.sigma}, {self.max_events}")
 
 
 def nms(
@@ -42,6 +21,9 @@ def nms(
     """(N, 2), (N,), (N,) -> the kept ones, best first."""
     if len(segments) == 0:
         return segments, scores, labels
+    if settings.method == "none":
+        best = np.argsort(-scores, kind="stable")[: settings.max_events]
+        return segments[best], scores[best], labels[best]
     groups = labels if settings.per_class else np.zeros_like(labels)
     index = _by_group(groups, scores)  # (C, M), -1 where a class has fewer
     kept, kept_scores = _suppress(segments[index], np.where(index >= 0, scores[index], 0), settings)

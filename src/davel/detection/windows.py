@@ -1,7 +1,7 @@
 """A network with a maximum length on videos of any length: overlapping windows, each event from where it is seen best.
 
-A window begins at every step of the coarsest level, so that the points of all levels coincide, and what a point
-proposes counts in the window in whose middle the proposed event lies, wherever in the video that is. Memory does not
+A window begins every `hop` steps (in a pyramid, at every step of the coarsest level, so that the points of all levels
+coincide), and a candidate counts in the window in whose middle it lies, wherever in the video that is. Memory does not
 grow with the video: one window of steps is kept, and what comes at a time.
 
 Shapes: T steps of the whole video, C classes, n steps that come at a time.
@@ -19,38 +19,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from davel.core.events import EventList
-from davel.core.timeline import Timing
+from davel.core.timeline import Curve, Timing
 from davel.detection import DecodeSettings
 from davel.detection.decode import WindowDecoder
-from davel.models.pyramid import Outputs, Runs
+from davel.models.detector import Detector, DetectorOutputs
 
 
 @dataclass(frozen=True)
 class View:
     """A window's outputs, and the stretch of the video that lies in its middle; the stretches cover the video."""
 
-    outputs: Outputs
+    outputs: DetectorOutputs
     """Of a batch of one."""
     start: int
-    """The step with which the window begins, a multiple of the coarsest level's step."""
+    """The step with which the window begins, a multiple of the network's hop."""
     middle: tuple[int, int]
     """The steps of the stretch: of the first window from 0, of the last to T."""
     is_last: bool
 
-    def gate(self, modality: str) -> NDArray[np.float32] | None:
-        """At the steps of the stretch, on the finest level; None if the network has no gates."""
-        levels = self.outputs.gates[modality]
+    def curves(self) -> dict[str, NDArray[np.float32]]:
+        """What the network says at every step of the stretch, by name."""
         first, end = (step - self.start for step in self.middle)
-        return levels[0][0, first:end].float().cpu().numpy() if levels else None
+        return {name: curve[0, first:end].float().cpu().numpy() for name, curve in self.outputs.curves().items()}
 
 
 class Windows:
     """Steps in, views out, one after the other."""
 
-    def __init__(self, model: Runs) -> None:
+    def __init__(self, model: Detector) -> None:
         self.model = model
         self.length: int = model.config.max_length
-        self.unit = model.config.unit
+        self.hop = model.config.hop
         self.visual: Tensor | None = None
         self.audio: Tensor | None = None
         self.T = 0
@@ -63,7 +62,7 @@ class Windows:
     @property
     def latency(self) -> int:
         """The steps at most from the end of what was viewed to the last that have come, once a window is full."""
-        return math.ceil((self.length + self.unit) / 2)
+        return math.ceil((self.length + self.hop) / 2)
 
     def push(self, visual: Tensor, audio: Tensor) -> Iterator[View]:
         """The next steps, (n, Dv) and (n, Da)"""
@@ -71,9 +70,9 @@ class Windows:
         self.audio = audio if self.audio is None else torch.cat([self.audio, audio])
         self.T += len(visual)
         while self.T > self.start + self.length:  # the next window sees what lies beyond; they meet in their middle
-            yield self._view(self.start + math.ceil((self.unit + self.length) / 2))
-            self.visual, self.audio = self.visual[self.unit :], self.audio[self.unit :]
-            self.start += self.unit
+            yield self._view(self.start + math.ceil((self.hop + self.length) / 2))
+            self.visual, self.audio = self.visual[self.hop :], self.audio[self.hop :]
+            self.start += self.hop
 
     def finish(self) -> Iterator[View]:
         """The last window reaches the end of the video, and the last stretch, too."""
@@ -91,7 +90,7 @@ class Windows:
         return view
 
 
-def views(model: Runs, steps: Iterable[tuple[Tensor, Tensor]]) -> Iterator[View]:
+def views(model: Detector, steps: Iterable[tuple[Tensor, Tensor]]) -> Iterator[View]:
     """Those of a video whose steps come in pieces of both modalities, (n, Dv) and (n, Da)"""
     windows = Windows(model)
     for visual, audio in steps:
@@ -100,54 +99,56 @@ def views(model: Runs, steps: Iterable[tuple[Tensor, Tensor]]) -> Iterator[View]
 
 
 @dataclass(frozen=True)
-class Found:
+class Detections:
     """What a network finds in a video, or in a stretch of it."""
 
     events: EventList
     """Best first."""
-    gates: dict[str, NDArray[np.float32]]
-    """`audio` and `visual`: (T,) at the finest level; empty in a network without gates."""
+    curves: dict[str, Curve]
+    """What it says of every step, by name, e.g. `gate from audio`."""
 
 
 def _decoder(
-    model: Runs, timing: Timing, labels: Sequence[str], settings: DecodeSettings | None = None
+    model: Detector, timing: Timing, labels: Sequence[str], settings: DecodeSettings | None = None
 ) -> WindowDecoder:
-    return WindowDecoder(timing, labels, model.config.max_length, model.config.unit, settings)
+    return WindowDecoder(timing, labels, model.config.max_length, model.config.hop, settings or model.detection)
 
 
-def latency(model: Runs, timing: Timing) -> float:
+def latency(model: Detector, timing: Timing) -> float:
     """The seconds at most from the end of an event to the step with which it is certain."""
     steps = Windows(model).latency + _decoder(model, timing, ()).latency
     return (steps * timing.stride + timing.window / 2) / timing.fps
 
 
 def stretches(
-    model: Runs,
+    model: Detector,
     steps: Iterable[tuple[Tensor, Tensor]],
     timing: Timing,
     labels: Sequence[str],
     settings: DecodeSettings | None = None,
-) -> Iterator[Found]:
+) -> Iterator[Detections]:
     """What is found in a video of any length, as soon as it is certain: no later step changes it.
 
-    Gates come stretch by stretch, the events of a stretch a while later; they may reach beyond the video's end.
+    Curves come stretch by stretch, the events of a stretch a while later; they may reach beyond the video's end.
+    `settings` are by default the network's own.
     """
     decoder = _decoder(model, timing, labels, settings)
     for view in views(model, steps):
         events = decoder.push(view.outputs, view.start, view.middle, view.is_last)
-        gates = {modality: view.gate(modality) for modality in view.outputs.gates}
-        yield Found(events, {modality: gate for modality, gate in gates.items() if gate is not None})
+        own = timing._replace(start=timing.start + view.middle[0] * timing.step_seconds)
+        yield Detections(events, {name: Curve(own, values) for name, values in view.curves().items()})
 
 
 def find_events(
-    model: Runs,
+    model: Detector,
     steps: Iterable[tuple[Tensor, Tensor]],
     timing: Timing,
     labels: Sequence[str],
     settings: DecodeSettings | None = None,
-) -> Found:
+) -> Detections:
     """All of it together."""
     parts = list(stretches(model, steps, timing, labels, settings))
     events = EventList.join([part.events for part in parts], labels)
-    gates = {m: np.concatenate([part.gates[m] for part in parts]) for m in (parts[0].gates if parts else ())}
-    return Found(events.select(np.argsort(-events.scores, kind="stable")), gates)
+    names = parts[0].curves if parts else ()
+    curves = {name: Curve(timing, np.concatenate([part.curves[name].values for part in parts])) for name in names}
+    return Detections(events.select(np.argsort(-events.scores, kind="stable")), curves)

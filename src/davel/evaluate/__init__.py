@@ -18,7 +18,8 @@ from davel.detection import DecodeSettings, decode
 from davel.detection.windows import find_events
 from davel.evaluate import analysis
 from davel.evaluate.metrics import THRESHOLDS, Matches, decoys_reported, match
-from davel.models import Network, Outputs
+from davel.models import Network
+from davel.models.detector import DetectorOutputs
 from davel.models.pyramid import ClassDependencies
 
 
@@ -44,7 +45,7 @@ def predict(
         for samples in _batches(dataset, batch_size, model.config.max_length):
             if without:
                 samples = [replace(s, **{without: np.zeros_like(getattr(s, without))}) for s in samples]
-            if len(samples) == 1:
+            if len(samples[0].visual) > model.config.max_length:
                 visual, audio = torch.from_numpy(samples[0].visual), torch.from_numpy(samples[0].audio)
                 video = dataset.videos[samples[0].id]
                 seen = find_events(model, [(visual, audio)], dataset.spec.timing, video.events.labels, settings)
@@ -53,7 +54,7 @@ def predict(
                 batch = collate(samples).to(device)
                 with torch.inference_mode():
                     outputs = model(batch.visual, batch.audio, batch.mask)
-                found |= _decode(outputs, batch.mask, samples, dataset, settings)
+                found |= _decode(outputs, batch.mask, samples, dataset, settings or model.detection)
             if progress:
                 progress(len(found), len(dataset))
     return {key: found[key] for key in dataset.videos}
@@ -71,31 +72,26 @@ def predict_published(
 
     The published figures were made so. ConfigError if the model has no such dependencies, or a video is too long.
     """
-    dependencies = getattr(model, "dependencies", None)
-    if not isinstance(dependencies, ClassDependencies):
+    if not any(isinstance(module, ClassDependencies) for module in model.modules()):
         raise ConfigError("this model has no dependencies along time: published batching does nothing to it")
     device, length = model.device, model.config.max_length
     keys = list(dataset.videos)
     found: dict[str, EventList] = {}
-    dependencies.published_masks = True
-    try:
-        for first in range(0, len(keys), batch_size):
-            samples = [dataset.sample(key) for key in keys[first : first + batch_size]]
-            if too_long := [s.id for s in samples if len(s.visual) > length]:
-                raise ConfigError(f"{too_long[0]}: is longer than the model's {length} steps: leave it out")
-            batch = collate(samples, length).to(device)
-            with torch.inference_mode():
-                outputs = model(batch.visual, batch.audio, batch.mask)
-            found |= _decode(outputs, batch.mask, samples, dataset, settings)
-            if progress:
-                progress(len(found), len(dataset))
-    finally:
-        dependencies.published_masks = False
+    for first in range(0, len(keys), batch_size):
+        samples = [dataset.sample(key) for key in keys[first : first + batch_size]]
+        if too_long := [s.id for s in samples if len(s.visual) > length]:
+            raise ConfigError(f"{too_long[0]}: is longer than the model's {length} steps: leave it out")
+        batch = collate(samples, length).to(device)
+        with torch.inference_mode():
+            outputs = model(batch.visual, batch.audio, batch.mask, published_masks=True)
+        found |= _decode(outputs, batch.mask, samples, dataset, settings or model.detection)
+        if progress:
+            progress(len(found), len(dataset))
     return found
 
 
 def _decode(
-    outputs: Outputs, mask: Tensor, samples: Sequence[Sample], dataset: Dataset, settings: DecodeSettings | None
+    outputs: DetectorOutputs, mask: Tensor, samples: Sequence[Sample], dataset: Dataset, settings: DecodeSettings
 ) -> dict[str, EventList]:
     videos = [dataset.videos[s.id] for s in samples]
     durations = [video.seconds for video in videos]

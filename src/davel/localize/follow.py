@@ -18,7 +18,7 @@ from davel.detection.windows import latency, stretches
 from davel.features.family import STEPS_AT_ONCE
 from davel.features.reading import Extractors, Settings, read
 from davel.media import Coverage
-from davel.models.pyramid import Runs
+from davel.models.detector import Detector
 from davel.models.saved import ModelInfo
 
 CODERS_SECONDS = 2.0
@@ -33,7 +33,7 @@ class Following:
 
     def __init__(
         self,
-        model: Runs,
+        model: Detector,
         info: ModelInfo,
         path: Path,
         least: float | Sequence[float],

@@ -20,18 +20,16 @@ from davel.core import result
 from davel.core.annotations import Vocabulary
 from davel.core.errors import ConfigError, printable
 from davel.core.progress import Report
-from davel.core.result import GATE
 from davel.core.returning import through
-from davel.core.timeline import Curve
 from davel.detection import DecodeSettings
-from davel.detection.windows import Found, find_events
+from davel.detection.windows import Detections, find_events
 from davel.features.reading import Extractors, Features, Settings, read
 from davel.features.spec import FeatureSpec
 from davel.features.store import FeatureStore
 from davel.localize.follow import Following
 from davel.media import Coverage, MediaInfo, probe
 from davel.models import Network
-from davel.models.pyramid import Runs
+from davel.models.detector import Detector
 from davel.models.saved import ModelInfo, load_model
 
 
@@ -46,7 +44,9 @@ class Result(result.Result):
 class Localizer:
     """A network with all that it takes to run it on media files."""
 
-    def __init__(self, model: Runs, info: ModelInfo, weights_sha256: str, extractors: Extractors | None = None) -> None:
+    def __init__(
+        self, model: Detector, info: ModelInfo, weights_sha256: str, extractors: Extractors | None = None
+    ) -> None:
         self.model = model
         self.info = info
         self.weights_sha256 = weights_sha256
@@ -112,13 +112,13 @@ class Localizer:
             warnings.warn("progress is report now, of davel.core.progress", DeprecationWarning, stacklevel=2)
         path = Path(path)
         making = Settings(self.info.features, str(self.model.device))
-        choice = Choice(self._least(threshold), top_k, settings or DecodeSettings())
+        choice = Choice(self._least(threshold), top_k, settings or self.model.detection)
         if kept is not None and (start or end is not None):
             raise ConfigError("kept features are those of whole files: leave out the start and the end, or the folder")
         if kept is not None:
             return self._localize(FeatureStore(kept, self.extractors).extracted(path, path.stem, making), choice)
-        unit = making.spec.step_seconds * self.model.config.unit
-        offset = math.floor(start / unit + 1e-9) * unit  # windows fall as on the whole file
+        hop = making.spec.step_seconds * self.model.config.hop
+        offset = math.floor(start / hop + 1e-9) * hop  # windows fall as on the whole file
         reading = read(path, making, offset, end, extractors=self.extractors)
 
         facts: list[tuple[MediaInfo, Coverage]] = []
@@ -155,7 +155,7 @@ class Localizer:
         """
         least = self._least(threshold)
         return Following(
-            self.model, self.info, Path(path), least, settings or DecodeSettings(), idle_seconds, self.extractors
+            self.model, self.info, Path(path), least, settings or self.model.detection, idle_seconds, self.extractors
         )
 
     def localize_features(
@@ -167,7 +167,7 @@ class Localizer:
         settings: DecodeSettings | None = None,
     ) -> Result:
         """The same for features that were extracted before. ConfigError if they are not of the model's kind."""
-        return self._localize(features, Choice(self._least(threshold), top_k, settings or DecodeSettings()))
+        return self._localize(features, Choice(self._least(threshold), top_k, settings or self.model.detection))
 
     def _localize(self, features: Features, choice: Choice) -> Result:
         self.info.features.require(features.spec, "the model", printable(features.info.path))
@@ -177,7 +177,7 @@ class Localizer:
 
     def _result(
         self,
-        seen: Found,
+        seen: Detections,
         choice: Choice,
         info: MediaInfo,
         coverage: Coverage,
@@ -196,7 +196,7 @@ class Localizer:
             coverage=coverage,
             span=span,
             timing=timing,
-            curves={f"{GATE}{modality}": Curve(timing, gate) for modality, gate in seen.gates.items()},
+            curves=seen.curves,
             features=self.info.features.to_dict(),
             model=self.info.name,
             weights_sha256=self.weights_sha256,
@@ -218,7 +218,7 @@ Runtime = Literal["torch", "onnx"]
 
 def read_model(
     name_or_dir: str | Path, runtime: Runtime | None = None, home: Path | None = None
-) -> tuple[Runs, ModelInfo, str]:
+) -> tuple[Detector, ModelInfo, str]:
     """A built-in model, a model's folder or an ONNX file: its network, what is known of it, and its weights' sha256."""
     is_file = Path(name_or_dir).suffix == ".onnx"
     if is_file and runtime == "torch":

@@ -1,20 +1,33 @@
-"""The networks, one paper per file."""
+"""The networks, one paper per file.
+
+A model is a module with `Config` (a frozen dataclass whose `name` tells it from the others) and `Model` (a
+`davel.models.detector.Network` made of a configuration), and a line in `MODELS`. For checkpoints that were released
+with its paper it also has `is_published(tensors)` and `from_published(tensors, **settings)`. Models of other installed
+packages are found by the entry point `davel.models`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
 
 from davel.core.config import Lines, parse, place
 from davel.core.errors import ConfigError
-from davel.models.ccnet import CCNet, CCNetConfig
-from davel.models.published import from_published
-from davel.models.pyramid import Network, NetworkConfig, Outputs
-from davel.models.unav import Unav, UnavConfig
+from davel.models.detector import Candidates, Network, NetworkConfig
+from davel.models.outputs import Outputs
+from davel.models.published import released_name, tensors_of
+
+if TYPE_CHECKING:
+    from davel.models.ccnet import CCNet, CCNetConfig
+    from davel.models.unav import Unav, UnavConfig
 
 __all__ = [
+    "MODELS",
     "CCNet",
     "CCNetConfig",
+    "Candidates",
     "Network",
     "NetworkConfig",
     "Outputs",
@@ -22,10 +35,43 @@ __all__ = [
     "UnavConfig",
     "build",
     "from_published",
+    "model_module",
+    "model_names",
     "parse_network",
+    "published_name",
 ]
 
-CONFIGS: dict[str, type[CCNetConfig] | type[UnavConfig]] = {"ccnet": CCNetConfig, "unav": UnavConfig}
+MODELS = {"ccnet": "davel.models.ccnet", "unav": "davel.models.unav"}
+"""The module of each model, imported when it is asked for."""
+ENTRY_POINTS = "davel.models"
+DEFAULT = "ccnet"
+_CLASSES = {"CCNet": "ccnet", "CCNetConfig": "ccnet", "Unav": "unav", "UnavConfig": "unav"}
+
+
+def __getattr__(name: str) -> Any:
+    """The papers' classes, imported when they are asked for."""
+    if name in _CLASSES:
+        return getattr(import_module(MODELS[_CLASSES[name]]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def model_names() -> list[str]:
+    """Of davel's own models, then of those that other packages add."""
+    return list(dict.fromkeys([*MODELS, *(point.name for point in entry_points(group=ENTRY_POINTS))]))
+
+
+def model_module(name: str) -> Any:
+    """The module of a model. ConfigError if there is none of that name, or if another package's cannot be imported."""
+    if name in MODELS:
+        return import_module(MODELS[name])
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == name:
+            try:
+                return point.load()
+            except Exception as error:  # whatever another package raises
+                reason = f"{type(error).__name__}: {error}"
+                raise ConfigError(f"model {name!r}: {point.value} cannot be loaded: {reason}: mend it") from error
+    raise ConfigError(f"unknown network {name!r}: choose from {', '.join(model_names())}")
 
 
 def build(config: NetworkConfig | Mapping[str, Any]) -> Network:
@@ -34,18 +80,39 @@ def build(config: NetworkConfig | Mapping[str, Any]) -> Network:
     `config` is a configuration or a mapping with its fields; ConfigError names a key or value that does not fit.
     """
     config = config if isinstance(config, NetworkConfig) else parse_network(config, "model")
-    if isinstance(config, CCNetConfig):
-        return CCNet(config)
-    assert isinstance(config, UnavConfig)
-    return Unav(config)
+    network: Network = model_module(config.name).Model(config)
+    return network
 
 
 def parse_network(
     values: Mapping[str, Any], source: str, lines: Lines | None = None, within: tuple[str, ...] = ()
-) -> CCNetConfig | UnavConfig:
+) -> NetworkConfig:
     """The configuration with these fields, of the network that `name` says (default: ccnet); as `config.parse`."""
-    name = values.get("name", "ccnet")
-    if name not in CONFIGS:
+    try:
+        module = model_module(str(values.get("name", DEFAULT)))
+    except ConfigError as error:
         where = f"{place(source, lines or {}, (*within, 'name'))}: {'.'.join((*within, 'name'))}"
-        raise ConfigError(f"{where}: unknown network {name!r}: choose from {', '.join(CONFIGS)}")
-    return parse(CONFIGS[name], values, source, lines, within)
+        raise ConfigError(f"{where}: {error}") from error
+    config: NetworkConfig = parse(module.Config, values, source, lines, within)
+    return config
+
+
+def from_published(checkpoint: Mapping[str, Any], max_length: int | None = None, **settings: Any) -> Network:
+    """A model of ours with the weights of a released checkpoint; its kind and sizes are read from its tensors.
+
+    `checkpoint` is a state dict, or holds one as `state_dict_ema` (taken first), `state_dict` or `model`; a leading
+    `module.` of names is dropped. `max_length` and other `settings` are for models whose weights do not tell them (for
+    `unav` the released 224, if it is left out). ConfigError if a tensor is missing, left over or of a shape that does
+    not fit.
+    """
+    tensors = tensors_of(checkpoint)
+    given = settings | ({} if max_length is None else {"max_length": max_length})
+    modules = [module for name in model_names() if hasattr(module := model_module(name), "is_published")]
+    own = next((module for module in modules if module.is_published(tensors)), model_module(DEFAULT))
+    network: Network = own.from_published(tensors, **given)
+    return network.eval()
+
+
+def published_name(name: str, kind: str = DEFAULT) -> str:
+    """The name that a parameter of a model of ours has in the checkpoints that were released with its paper."""
+    return released_name(name, model_module(kind).RELEASED)

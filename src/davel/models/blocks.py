@@ -12,6 +12,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+PIECE = 2**20
+"""Values that a block is given at a time on the CPU where its inner values are computed again."""
 
 
 def masked(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -51,6 +55,9 @@ def linear(in_channels: int, out_channels: int) -> nn.Linear:
 class Conv(nn.Module):
     """Convolution over time, kernel 3, as one matrix product; outputs at padding are zero."""
 
+    decays = True
+    """Weight decay is for its weight."""
+
     def __init__(self, in_channels: int, out_channels: int, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, 3 * in_channels))
@@ -74,6 +81,8 @@ class Conv(nn.Module):
 
 class DepthwiseConv(nn.Module):
     """Depthwise convolution over time, kernel 3, without bias; stride 2 keeps every second step."""
+
+    decays = True
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
@@ -188,9 +197,26 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(linear(channels, hidden), nn.GELU(), linear(hidden, channels))
         self.drop_attention = DropPath(channels, drop_path) if drop_path else nn.Identity()
         self.drop_mlp = DropPath(channels, drop_path) if drop_path else nn.Identity()
+        self.recompute = False
+        """Compute inner values again in the backward pass instead of keeping them, a few sequences at a time on the
+        CPU: the same losses in less memory."""
 
     def forward(self, source: Tensor, query: Tensor, mask: Tensor | None = None) -> Tensor:
         """2 x (B, T, D), (B, T) -> (B, T / stride, D)"""
+        if not (self.recompute and self.training):
+            return self._compute(source, query, mask)
+        size = max(PIECE // source[0].numel(), 1)
+        if source.device.type != "cpu" or size >= len(source):
+            whole: Tensor = checkpoint(self._compute, source, query, mask, use_reentrant=False)
+            return whole
+        pieces = (slice(first, first + size) for first in range(0, len(source), size))
+        parts = [
+            checkpoint(self._compute, source[p], query[p], None if mask is None else mask[p], use_reentrant=False)
+            for p in pieces
+        ]
+        return torch.cat(parts)
+
+    def _compute(self, source: Tensor, query: Tensor, mask: Tensor | None) -> Tensor:
         mask = None if mask is None else mask[:, :: self.stride]
         key_bias = None if mask is None else exclude_padding(mask)
         attended = self.attention(self.norm_source(source), self.norm_query(query), mask, key_bias)

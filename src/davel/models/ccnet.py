@@ -4,11 +4,13 @@ Shapes: B videos, T steps, D channels of a modality, C classes, H channels of a 
 Tl = T / 2^l. One step is `stride / fps` seconds. Masks are True at a video's real steps, which come first.
 
 Where the paper leaves a choice, the released model's is taken; a released checkpoint gives the same events here
-(`davel.models.published`).
+(`from_published`).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,21 +18,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from davel.core.errors import ConfigError
 from davel.models.blocks import Block, Conv, MaskedAttention, count_padding, exclude_padding, linear, max_pool
+from davel.models.outputs import Outputs
+from davel.models.published import Names, shape_of
 from davel.models.pyramid import (
     MODALITIES,
     OTHER,
+    PUBLISHED,
     ClassDependencies,
     CrossModalInteraction,
     Grid,
-    Network,
-    NetworkConfig,
-    Outputs,
+    PyramidConfig,
+    PyramidNetwork,
+    load_published,
+    published_fields,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class CCNetConfig(NetworkConfig):
+class CCNetConfig(PyramidConfig):
     name: Literal["ccnet"] = "ccnet"
     cmi: bool = True
     """Cross-modal interaction: without it, each modality attends to itself in blocks of the same size (Table 3)."""
@@ -51,7 +58,7 @@ class CCNetConfig(NetworkConfig):
             raise ValueError(f"order {self.order!r} does nothing unless both c2f and f2c are on")
 
 
-class CCNet(Network):
+class CCNet(PyramidNetwork):
     config: CCNetConfig
 
     def __init__(self, config: CCNetConfig) -> None:
@@ -153,14 +160,16 @@ class CoarseToFine(nn.Module):
         return [*refined, pyramid[-1]]
 
 
-class Stretch(nn.Linear):
+class Stretch(nn.Module):
     """A linear over time, from the steps of one level to those of the next finer one."""
 
-    def __init__(self, coarse: int, fine: int) -> None:
-        super().__init__(coarse, fine)
-        nn.init.zeros_(self.bias)
+    decays = True
 
-    def forward(self, x: Tensor, num_steps: int) -> Tensor:  # type: ignore[override]
+    def __init__(self, coarse: int, fine: int) -> None:
+        super().__init__()
+        self.weight, self.bias = linear(coarse, fine).parameters()
+
+    def forward(self, x: Tensor, num_steps: int) -> Tensor:
         """(B, Tc, D) -> (B, num_steps, D). Past the video's end x is zero: the slices are exact."""
         return F.linear(x.mT, self.weight[:num_steps, : x.shape[1]], self.bias[:num_steps]).relu().mT
 
@@ -222,3 +231,44 @@ class FineToCoarse(nn.Module):
         for block, coarse, mask in zip(self.blocks, pyramid[1:], grid.masks[1:], strict=True):
             refined.append(coarse + block(max_pool(refined[-1]), coarse, mask))
         return refined
+
+
+Config, Model = CCNetConfig, CCNet
+
+# Ours -> released, applied in order to a parameter's full name.
+RELEASED: Names = [
+    (r"^cross_modal_consistency\.levels\.0\.interaction\.(\w+)\.", lambda m: f"backbone.ori_CMI_{m[1].title()}."),
+    (
+        r"^cross_modal_consistency\.levels\.(\d+)\.interaction\.(\w+)\.",
+        lambda m: f"backbone.CMI_{m[2].title()}.{int(m[1]) - 1}.",
+    ),
+    (r"^cross_modal_consistency\.levels\.(\d+)\.gates\.(\w+)\.gate\.", r"backbone.\2_TCG.\1.gate_linear.conv."),
+    (r"^cross_modal_consistency\.levels\.(\d+)\.gates\.(\w+)\.", r"backbone.\2_TCG.\1."),
+    (r"^coarse_to_fine\.stretch\.", "MTGC_block.C2F_linear."),
+    (r"^coarse_to_fine\.block\.", "MTGC_block.C2F_attention."),
+    (r"^dependencies\.press\.", "MTGC_block.feature_tem_press.conv."),
+    (r"^dependencies\.context\.(\d+)\.block\.", r"MTGC_block.channel_att.\1."),
+    (r"^dependencies\.context\.(\d+)\.linear\.", r"MTGC_block.feature_tem_block.\1."),
+    (r"^dependencies\.", "MTGC_block."),
+    (r"^fine_to_coarse\.blocks\.", "MTGC_block.F2C_attention_block."),
+    *PUBLISHED,
+]
+
+
+def is_published(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether these are the tensors of a checkpoint that was released with the paper."""
+    return any(key.startswith("MTGC_block.") for key in tensors)
+
+
+def from_published(tensors: Mapping[str, Tensor], max_length: int | None = None) -> CCNet:
+    """With the weights of a released checkpoint. ConfigError if they do not fit, or if `max_length` is given."""
+    if max_length is not None:
+        raise ConfigError("max_length follows from the weights of a ccnet checkpoint: leave it out")
+    stages = [key for key in tensors if re.fullmatch(r"MTGC_block\.feature_tem_block\.\d+\.weight", key)]
+    fields = published_fields(tensors) | {"num_levels": len(stages)}
+    config = CCNetConfig(
+        **fields,
+        max_length=shape_of(tensors, "MTGC_block.feature_tem_block.0.weight")[1],
+        class_width=shape_of(tensors, "MTGC_block.feature_tem_press.conv.weight")[0],
+    )
+    return load_published(CCNet(config), tensors, RELEASED)

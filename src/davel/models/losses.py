@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from davel.models.detector import Truth
-from davel.models.pyramid import Outputs
+from davel.models.detector import Objective, Truth
+from davel.models.outputs import Outputs
 from davel.models.targets import REGRESSION_RANGES, Ranges, Targets, assign, points
 
 
@@ -52,12 +52,8 @@ def iou_loss(predicted: Tensor, target: Tensor, eps: float = 1e-8) -> Tensor:
 BOUNDARY_LOSSES = {"diou": distance_iou_loss, "giou": iou_loss}
 
 
-class Criterion(nn.Module):
-    """Both losses, summed over a batch and divided by a running mean of the number of positive points.
-
-    A batch may be judged in pieces: first `targets` of every piece, then `update` with the positive points of all,
-    then the losses of each, whose sum is that of the whole batch.
-    """
+class Criterion(Objective):
+    """Both losses, summed over a batch and divided by a running mean of the number of positive points."""
 
     num_positive: Tensor
 

@@ -1,9 +1,9 @@
 """A model as one ONNX file, and its use through ONNX Runtime (extra `onnx`).
 
-The file takes `visual` (1, T, Dv) and `audio` (1, T, Da), T anything up to the model's length M, and gives per level l
-`logits_l` (1, Ml, C), `offsets_l` (1, Ml, C, 2) and, from a network with gates, `gate_visual_l` and `gate_audio_l`
-(1, Ml), Ml = M / 2^l. The first T / 2^l steps of a level, rounded up, are the video's; behind them all logits are
--100. What davel must know besides stands in its metadata under `davel`.
+The file takes `visual` (1, T, Dv) and `audio` (1, T, Da), T anything up to the model's length M, and gives its
+candidates at that length: `segments` (1, P, C or 1, 2), start and end in steps of the input, and `scores` (1, P, C),
+which are 0 behind the video's end; and the model's curves by their names (1, M), of which the first T values are the
+video's. What davel must know besides stands in its metadata under `davel`.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import io
 import json
 import logging
 import warnings
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from davel.core.errors import ConfigError, MissingError, printable
 from davel.core.files import home, replacing
-from davel.models import Network, NetworkConfig
-from davel.models.pyramid import MODALITIES, Grid, Outputs
+from davel.models import Network, NetworkConfig, model_module
+from davel.models.detector import Candidates, DecodeSettings, DetectorOutputs
 from davel.models.saved import ModelInfo, find_model, info_of, load_model, plain_info
 
 TOLERANCE = 1e-4
 """The most by which an output of the file may differ from the network's, else it is not written."""
-NOTHING = -100.0
-"""The logits behind a video's end."""
-FORMAT = "1"
-"""Of what is kept in the folder of exported models; another one is exported again."""
+FORMAT = "2"
+"""Of what an exported file gives; another one is exported again."""
+MODALITIES = ("visual", "audio")
+CPU = "CPUExecutionProvider"
 
 
 def _require(*names: str) -> None:
@@ -44,53 +44,39 @@ def _require(*names: str) -> None:
             raise MissingError(f"ONNX needs {name}: pip install 'davel[onnx]'")
 
 
-class _Whole(nn.Module):
-    """One video at the model's length, whatever its own: all sizes are known but that of what goes in."""
+class _Flat(nn.Module):
+    """A network of one video that gives a tuple of tensors: segments, scores, curves."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, visual: Tensor, audio: Tensor) -> list[Tensor]:
-        config, T = self.network.config, visual.shape[1]
-        inputs = {"visual": visual, "audio": audio}
-        inputs = {m: F.pad(x, (0, 0, 0, config.max_length - T)) for m, x in inputs.items()}
-        mask = (torch.arange(config.max_length) < T)[None]
-        grid = Grid([mask[:, :: 2**level] for level in range(config.num_levels)], everywhere=True)
-        outputs = self.network.run(inputs, grid)
-        logits = [x.where(real[..., None], NOTHING) for x, real in zip(outputs.logits, grid.masks, strict=True)]
-        return _flat(replace(outputs, logits=logits))
-
-
-def _flat(outputs: Outputs) -> list[Tensor]:
-    return [*outputs.logits, *outputs.offsets, *(gate for m in MODALITIES for gate in outputs.gates[m])]
-
-
-def _names(config: NetworkConfig, has_gates: bool) -> list[str]:
-    kinds = ["logits", "offsets", *(f"gate_{m}" for m in MODALITIES if has_gates)]
-    return [f"{kind}_{level}" for kind in kinds for level in range(config.num_levels)]
+        outputs: DetectorOutputs = self.network(visual, audio)
+        candidates = outputs.candidates()
+        return [candidates.segments, candidates.scores, *outputs.curves().values()]
 
 
 def export(name_or_dir: str | Path, path: Path) -> float:
     """Write a model as an ONNX file, if ONNX Runtime computes the same from it: the largest difference of an output.
 
-    ConfigError if it does not.
+    ConfigError if it does not, or if a model of this kind cannot be written so.
     """
     _require("onnx", "onnxscript", "onnxruntime")
     network, info, digest = load_model(name_or_dir)
     config, T = info.config, max(info.config.max_length // 2, 1)
-    whole = _Whole(network).eval()
+    whole = network.exportable().eval()
     example = (torch.zeros(1, T, config.visual_dim), torch.zeros(1, T, config.audio_dim))
     length = torch.export.Dim("T", min=1, max=config.max_length)
     with torch.inference_mode():
-        has_gates = len(whole(*example)) > 2 * config.num_levels
-    names = _names(config, has_gates)
+        outputs: DetectorOutputs = whole(*example)
+    about = {"format": FORMAT, "groups": outputs.candidates().groups, "weights_sha256": digest}
     with _quiet():
         program = torch.onnx.export(
-            whole,
+            _Flat(whole).eval(),
             example,
             input_names=list(MODALITIES),
-            output_names=names,
+            output_names=["segments", "scores", *outputs.curves()],
             dynamic_shapes={m: {1: length} for m in MODALITIES},
             dynamo=True,
             optimize=False,  # which takes a minute, and ONNX Runtime does it again
@@ -99,10 +85,10 @@ def export(name_or_dir: str | Path, path: Path) -> float:
         assert program is not None
         for node in program.model.graph.all_nodes():
             node.metadata_props.clear()  # where in torch it comes from, three times as large as the model
-        program.model.metadata_props["davel"] = json.dumps({**plain_info(info), "weights_sha256": digest})
+        program.model.metadata_props["davel"] = json.dumps(plain_info(info) | about)
         with replacing(path) as temporary:
             program.save(str(temporary))
-            difference = _check(OnnxNetwork(temporary, config), network)
+            difference = _check(load_onnx(temporary)[0], network)
     return difference
 
 
@@ -113,8 +99,17 @@ def _check(exported: OnnxNetwork, network: Network) -> float:
         visual, audio = (torch.randn(1, T, dim, generator=generator) for dim in (config.visual_dim, config.audio_dim))
         mask = torch.ones(1, T, dtype=torch.bool)
         with torch.inference_mode():
-            expected, found = _flat(network(visual, audio, mask)), _flat(exported(visual, audio, mask))
-        for a, b in zip(expected, found, strict=True):
+            expected, found = network(visual, audio, mask).within(mask), exported(visual, audio, mask)
+        ours, theirs = expected.candidates(), found.candidates()
+        real, told = ours.scores[0].any(-1), theirs.scores[0].any(-1)  # the others are behind the video's end
+        if real.sum() != told.sum():
+            raise ConfigError(f"ONNX Runtime gives {told.sum()} candidates for {real.sum()}: nothing was written")
+        pairs = [
+            (ours.segments[:, real], theirs.segments[:, told]),
+            (ours.scores[:, real], theirs.scores[:, told]),
+            *zip(expected.curves().values(), found.curves().values(), strict=True),
+        ]
+        for a, b in pairs:
             worst = max(worst, float((a - b).abs().max() / max(float(a.abs().max()), 1.0)))
     if not worst <= TOLERANCE:
         raise ConfigError(f"ONNX Runtime's outputs differ by {worst:.2g}, more than {TOLERANCE:g}: nothing was written")
@@ -135,40 +130,54 @@ def _quiet() -> Any:
         log.setLevel(level)
 
 
+@dataclass(frozen=True)
+class OnnxOutputs(DetectorOutputs):
+    """What a file gives for one video."""
+
+    found: Candidates
+    named: dict[str, Tensor]
+    """By name, (1, T)."""
+
+    def candidates(self) -> Candidates:
+        return self.found
+
+    def curves(self) -> dict[str, Tensor]:
+        return self.named
+
+
 class OnnxNetwork:
-    """What `davel.models.Network` is to the rest of davel, run by ONNX Runtime; batches of one video only."""
+    """What a network is to the rest of davel (`davel.models.detector.Detector`), run by ONNX Runtime; batches of one
+    video only."""
 
     device = torch.device("cpu")
     """Where outputs lie, wherever they were computed."""
 
-    def __init__(self, path: Path, config: NetworkConfig) -> None:
-        self.path, self.config = path, config
-        self.session = _session(path)
-        self.names = [output.name for output in self.session.get_outputs()]
+    def __init__(self, path: Path, config: NetworkConfig, groups: Sequence[int], session: Any) -> None:
+        self.path, self.config, self.groups, self.session = path, config, tuple(groups), session
+        self.detection: DecodeSettings = model_module(config.name).Model.detection
+        self.names = [output.name for output in session.get_outputs()]
 
     def to(self, device: torch.device) -> OnnxNetwork:
         """ConfigError if this ONNX Runtime cannot compute there."""
-        providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+        providers = {"cpu": CPU, "cuda": "CUDAExecutionProvider"}
         if device.type not in providers:
             raise ConfigError(f"ONNX Runtime is used on {' and '.join(providers)} here, not on {device.type}")
-        self.session = _session(self.path, providers[device.type])
+        if providers[device.type] != self.session.get_providers()[0]:
+            self.session = _session(self.path, providers[device.type])
         return self
 
-    def __call__(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Outputs:
+    def __call__(self, visual: Tensor, audio: Tensor, mask: Tensor) -> OnnxOutputs:
         """(1, T, Dv), (1, T, Da), (1, T) all True -> the outputs"""
         assert len(mask) == 1
         assert bool(mask.all())
         fed = {m: np.ascontiguousarray(x.numpy(), np.float32) for m, x in zip(MODALITIES, (visual, audio), strict=True)}
-        found = dict(zip(self.names, map(torch.from_numpy, self.session.run(None, fed)), strict=True))
-
-        def levels(kind: str) -> list[Tensor]:
-            return [found[f"{kind}_{n}"] for n in range(self.config.num_levels) if f"{kind}_{n}" in found]
-
-        outputs = Outputs(levels("logits"), levels("offsets"), {m: levels(f"gate_{m}") for m in MODALITIES})
-        return Network.crop(outputs, T=mask.shape[1])
+        segments, scores, *curves = map(torch.from_numpy, self.session.run(None, fed))
+        named = {name: curve[:, : mask.shape[1]] for name, curve in zip(self.names[2:], curves, strict=True)}
+        return OnnxOutputs(Candidates(segments, scores, self.groups), named)
 
 
-def _session(path: Path, provider: str = "CPUExecutionProvider") -> Any:
+def _session(path: Path, provider: str = CPU, optimized: Path | None = None) -> Any:
+    """`optimized`: where to write the graph as ONNX Runtime makes it faster."""
     import onnxruntime
 
     if provider not in onnxruntime.get_available_providers():
@@ -176,6 +185,9 @@ def _session(path: Path, provider: str = "CPUExecutionProvider") -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
+    if optimized is not None:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(optimized)
     try:
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=[provider])
     except OSError as error:
@@ -190,16 +202,20 @@ def load_onnx(path: Path) -> tuple[OnnxNetwork, ModelInfo, str]:
     ConfigError if it is another kind of file.
     """
     _require("onnxruntime")
-    held = _session(path).get_modelmeta().custom_metadata_map.get("davel")
+    session = _session(path)
+    held = session.get_modelmeta().custom_metadata_map.get("davel")
     if held is None:
         raise ConfigError(f"{printable(path)}: was not written by `davel export`: nothing says what it reads and finds")
     content = json.loads(held)
+    if content.get("format") != FORMAT:
+        raise ConfigError(f"{printable(path)}: was written by another version of davel: export the model again")
     info = info_of(content, path)
-    return OnnxNetwork(path, info.config), info, str(content["weights_sha256"])
+    return OnnxNetwork(path, info.config, content["groups"], session), info, str(content["weights_sha256"])
 
 
 def exported(name_or_dir: str | Path, folder_of_all: Path | None = None) -> Path:
-    """The ONNX file of a model, exported once and kept in the folder (or DAVEL_HOME); if it is such a file, that."""
+    """The ONNX file of a model, exported once, optimized for ONNX Runtime and kept in the folder (or DAVEL_HOME); if it
+    is such a file, that."""
     if Path(name_or_dir).suffix == ".onnx":
         return Path(name_or_dir)
     _require("onnx", "onnxscript", "onnxruntime")
@@ -210,5 +226,11 @@ def exported(name_or_dir: str | Path, folder_of_all: Path | None = None) -> Path
     path = (folder_of_all or home()) / "onnx" / f"{digest.hexdigest()[:32]}.onnx"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        export(folder, path)
+        with replacing(path) as temporary:
+            plain = temporary.with_suffix(".plain.onnx")
+            try:
+                export(folder, plain)
+                _session(plain, optimized=temporary)
+            finally:
+                plain.unlink(missing_ok=True)
     return path

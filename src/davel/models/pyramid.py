@@ -8,29 +8,29 @@ Tl = T / 2^l. One step is `stride / fps` seconds. Masks are True at a video's re
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Protocol
+import re
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from davel.core.errors import ConfigError
 from davel.models.blocks import Block, Conv, masked, position_table
+from davel.models.detector import Network, NetworkConfig, TrainingRecipe
+from davel.models.losses import Criterion
+from davel.models.outputs import Outputs
+from davel.models.published import Names, drain, shape_of, take
 
 MODALITIES = ("visual", "audio")
 OTHER = {"visual": "audio", "audio": "visual"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    num_classes: int = 100
-    """Event classes (C)."""
-    visual_dim: int = 2048
-    """Channels of a visual feature: 2048 for I3D (RGB, then flow), 1536 for ONE-PEACE."""
-    audio_dim: int = 128
-    """Channels of an audio feature: 128 for VGGish, 1536 for ONE-PEACE."""
-    max_length: int = 224
-    """Most steps of a video (T): 224 for I3D and VGGish, 256 for ONE-PEACE. A multiple of 2^(levels - 1)."""
+class PyramidConfig(NetworkConfig):
     width: int = 512
     """Channels of each modality (D in the papers)."""
     class_width: int = 128
@@ -43,52 +43,28 @@ class NetworkConfig:
     """Chance that training drops a branch of a block; 0 also leaves out the branches' learned scales."""
 
     def __post_init__(self) -> None:
-        for name in ("num_classes", "visual_dim", "audio_dim", "width", "class_width", "num_levels", "num_heads"):
+        for name in ("width", "class_width", "num_levels", "num_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.max_length < self.unit or self.max_length % self.unit:
+        if self.max_length < self.hop or self.max_length % self.hop:
             raise ValueError(
-                f"max_length must be a multiple of {self.unit} for {self.num_levels} levels, got {self.max_length}"
+                f"max_length must be a multiple of {self.hop} for {self.num_levels} levels, got {self.max_length}"
             )
+        super().__post_init__()
         if self.width % self.num_heads:
             raise ValueError(f"width ({self.width}) must be a multiple of num_heads ({self.num_heads})")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path must be in [0, 1), got {self.drop_path}")
 
     @property
-    def unit(self) -> int:
+    def hop(self) -> int:
         """Steps of the finest level in one of the coarsest."""
         return 1 << (self.num_levels - 1)
 
-
-@dataclass(frozen=True)
-class Outputs:
-    """What the decoder says at every step of every level; defined at real steps only.
-
-    Step i of level l stands for the time of step i * 2^l of the input.
-    """
-
-    logits: list[Tensor]
-    """Per level (B, Tl, C)."""
-    offsets: list[Tensor]
-    """Per level (B, Tl, C, 2): distance to the event's start and end, in steps of the level."""
-    gates: dict[str, list[Tensor]]
-    """`audio` and `visual`: per level (B, Tl), how much the gate computed from that modality opens the other one.
-    Empty lists in a network without gates."""
-
-
-class Runs(Protocol):
-    """What finds events: a network, or what stands for one. See `Network.forward`."""
-
-    @property
-    def config(self) -> NetworkConfig: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def __call__(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Outputs: ...
-
-    def to(self, device: torch.device) -> Any: ...
+    @staticmethod
+    def scaled(width: int) -> dict[str, int]:
+        """The fields of a network of so many channels, in the papers' proportions."""
+        return {"width": width, "class_width": width // 4}
 
 
 class Grid:
@@ -98,10 +74,14 @@ class Grid:
     all videos and levels.
     """
 
-    def __init__(self, masks: list[Tensor], everywhere: bool = False) -> None:
-        """`everywhere`: run at padding, too, so that all sizes are known before a video is (for ONNX)."""
+    def __init__(self, masks: list[Tensor], everywhere: bool = False, published_masks: bool = False) -> None:
+        """`everywhere`: run at padding, too, so that all sizes are known before a video is (for ONNX).
+
+        `published_masks`: see `PyramidNetwork.forward`.
+        """
         self.masks = masks
         """Per level (B, Tl)."""
+        self.published_masks = published_masks
         self.lengths = [mask.shape[1] for mask in masks]
         self.B = len(masks[0])
         self.inside = self.join([torch.ones_like(mask)[..., None] for mask in masks])
@@ -121,6 +101,12 @@ class Grid:
                 next_row += 1 + length
             next_row += 1
         return torch.tensor(rows, device=device)
+
+    def class_mask(self, mask: Tensor, num_classes: int) -> Tensor:
+        """The mask of the sequences that a level has for each video and class: (B, T) -> (B * C, T)"""
+        if self.published_masks:
+            return mask.repeat(num_classes, 1)
+        return mask.repeat_interleave(num_classes, 0)
 
     def join(self, levels: list[Tensor]) -> Tensor:
         """Per level (B, Tl, D) -> (B * S, D)"""
@@ -150,66 +136,93 @@ class Grid:
         return rows.index_select(0, self.steps)
 
 
-class Network(nn.Module):
+class PyramidNetwork(Network):
     """A network from two feature sequences to the outputs of a pyramid; `run` is each paper's own."""
 
-    def __init__(self, config: NetworkConfig) -> None:
-        super().__init__()
-        self.config = config
+    config: PyramidConfig
+
+    def __init__(self, config: PyramidConfig) -> None:
+        super().__init__(config)
         self.embed = nn.ModuleDict(
             {"visual": Embedding(config, config.visual_dim), "audio": Embedding(config, config.audio_dim)}
         )
         self.decoder = Decoder(config)
 
-    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Outputs:
+    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor, *, published_masks: bool = False) -> Outputs:
         """(B, T, Dv), (B, T, Da), (B, T) bool -> per level: logits (B, Tl, C), offsets (B, Tl, C, 2), gates (B, Tl).
 
-        T is anything up to `max_length`, Tl = ceil(T / 2^l). ValueError if shapes do not fit.
+        T is anything up to `max_length`, Tl = ceil(T / 2^l). With `published_masks`, dependencies along time take the
+        mask of a wrong video of the batch, as the released code does (for `davel.evaluate.predict_published`).
+        ValueError if shapes do not fit.
         """
-        return self.crop(self.run(*self.pad(visual, audio, mask)), T=mask.shape[1])
+        inputs, masks = self.pad(visual, audio, mask)
+        return self.crop(self.run(inputs, Grid(masks, published_masks=published_masks)), mask)
 
+    @abstractmethod
     def run(self, inputs: dict[str, Tensor], grid: Grid) -> Outputs:
         """Per modality (B, T, D), zero at padding -> the outputs at the steps of all levels"""
-        raise NotImplementedError
 
-    @property
-    def device(self) -> torch.device:
-        return self.decoder.scales.device
+    def criterion(self, recipe: TrainingRecipe) -> Criterion:
+        if len(recipe.regression_ranges) != self.config.num_levels:
+            raise ConfigError(
+                f"recipe: regression_ranges: expected one for each of {self.config.num_levels} levels, "
+                f"got {len(recipe.regression_ranges)}"
+            )
+        return Criterion(recipe.initial_positive, ranges=recipe.regression_ranges, boundaries=recipe.boundaries)
+
+    def exportable(self) -> nn.Module:
+        return _AtWholeLength(self)
 
     def running_length(self, T: int) -> int:
         """The steps that a batch of T steps is run at: as at `max_length`, to the last bit of what is defined.
 
         A step of padding is felt by the last real one, on every level; more are not.
         """
-        return min(self.config.unit * math.ceil(T / self.config.unit) + 1, self.config.max_length)
+        return min(self.config.hop * math.ceil(T / self.config.hop) + 1, self.config.max_length)
 
-    def pad(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Grid]:
-        """(B, T, Dv), (B, T, Da), (B, T) -> the inputs by modality at the running length, the steps of the levels.
+    def pad(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """(B, T, Dv), (B, T, Da), (B, T) -> the inputs by modality at the running length, the masks of the levels.
 
         ValueError if shapes do not fit.
         """
-        (B, T), config = mask.shape, self.config
-        if visual.shape != (B, T, config.visual_dim) or audio.shape != (B, T, config.audio_dim):
-            raise ValueError(
-                f"for a mask of {(B, T)}, expected visual {(B, T, config.visual_dim)} and audio "
-                f"{(B, T, config.audio_dim)}, got {tuple(visual.shape)} and {tuple(audio.shape)}"
-            )
-        length = self.running_length(T)
+        self.check_shapes(visual, audio, mask)
+        T, length = mask.shape[1], self.running_length(mask.shape[1])
         if not 1 <= T <= length:
-            raise ValueError(f"this model takes 1 to {config.max_length} steps, got {T}: cut the video into windows")
+            raise ValueError(
+                f"this model takes 1 to {self.config.max_length} steps, got {T}: cut the video into windows"
+            )
         inputs = {"visual": visual, "audio": audio}
         inputs = {m: F.pad(x.masked_fill(~mask[..., None], 0), (0, 0, 0, length - T)) for m, x in inputs.items()}
-        mask = F.pad(mask, (0, length - T))
-        return inputs, Grid([mask[:, :: 2**level] for level in range(config.num_levels)])
+        return inputs, self.levels(F.pad(mask, (0, length - T)))
+
+    def levels(self, mask: Tensor) -> list[Tensor]:
+        """(B, T) -> per level (B, Tl)"""
+        return [mask[:, :: 2**level] for level in range(self.config.num_levels)]
 
     @staticmethod
-    def crop(outputs: Outputs, T: int) -> Outputs:
-        """The outputs at the T steps that were asked for."""
+    def crop(outputs: Outputs, mask: Tensor) -> Outputs:
+        """The outputs at the steps that were asked for: those of the mask (B, T)."""
 
         def cut(levels: list[Tensor]) -> list[Tensor]:
-            return [x[:, : math.ceil(T / 2**level)] for level, x in enumerate(levels)]
+            return [x[:, : math.ceil(mask.shape[1] / 2**level)] for level, x in enumerate(levels)]
 
-        return Outputs(cut(outputs.logits), cut(outputs.offsets), {m: cut(g) for m, g in outputs.gates.items()})
+        return Outputs(cut(outputs.logits), cut(outputs.offsets), {m: cut(g) for m, g in outputs.gates.items()}, mask)
+
+
+class _AtWholeLength(nn.Module):
+    """One video at the model's length, whatever its own: all sizes are known but that of what goes in."""
+
+    def __init__(self, network: PyramidNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, visual: Tensor, audio: Tensor) -> Outputs:
+        length, T = self.network.config.max_length, visual.shape[1]
+        inputs = {"visual": visual, "audio": audio}
+        inputs = {m: F.pad(x, (0, 0, 0, length - T)) for m, x in inputs.items()}
+        mask = (torch.arange(length) < T)[None]
+        outputs = self.network.run(inputs, Grid(self.network.levels(mask), everywhere=True))
+        return replace(outputs, mask=mask)
 
 
 class Embedding(nn.Module):
@@ -217,7 +230,7 @@ class Embedding(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, config: NetworkConfig, in_channels: int) -> None:
+    def __init__(self, config: PyramidConfig, in_channels: int) -> None:
         super().__init__()
         D = config.width
         self.convs = nn.ModuleList([Conv(in_channels, D), Conv(D, D)])
@@ -244,7 +257,7 @@ class Embedding(nn.Module):
 class CrossModalInteraction(nn.ModuleDict):
     """CMI: each modality adds to itself what the other asks of it; switched off, what it asks of itself."""
 
-    def __init__(self, config: NetworkConfig, level: int, cmi: bool = True) -> None:
+    def __init__(self, config: PyramidConfig, level: int, cmi: bool = True) -> None:
         D, heads, stride = config.width, config.num_heads, 1 if level == 0 else 2
         super().__init__({m: Block(D, heads, stride=stride, drop_path=config.drop_path) for m in MODALITIES})
         self.cmi = cmi
@@ -257,10 +270,7 @@ class CrossModalInteraction(nn.ModuleDict):
 class ClassDependencies(nn.Module):
     """Every class gets H channels of its own, which look along time and across the classes of a step."""
 
-    published_masks = False
-    """Take the mask of a wrong video along time, as the released code does (for `davel.evaluate.predict_published`)."""
-
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: PyramidConfig) -> None:
         super().__init__()
         D, C, H = 2 * config.width, config.num_classes, config.class_width
         self.C = C
@@ -274,7 +284,7 @@ class ClassDependencies(nn.Module):
         own = self.expand.at(grid.join(pyramid), grid.steps).relu()  # (N, C * H)
         levels = [x.view(*x.shape[:2], self.C, -1) for x in grid.split(grid.put(own))]  # (B, Tl, C, H)
         classes = self.inform(levels, pyramid, grid)
-        along_time = [self.along_time(x, mask) for x, mask in zip(classes, grid.masks, strict=True)]
+        along_time = [self.along_time(x, mask, grid) for x, mask in zip(classes, grid.masks, strict=True)]
         steps = grid.take(grid.join([x.flatten(2) for x in classes])).view(len(own), self.C, -1)  # (N, C, H)
         across_classes = self.cooccurrence(steps, steps)
         joined = grid.join(along_time) + grid.put(across_classes.flatten(1))  # (B * S, C * H)
@@ -284,25 +294,17 @@ class ClassDependencies(nn.Module):
         """What the classes are told before they look around: per level (B, Tl, C, H) -> (B, Tl, C, H)"""
         return classes
 
-    def along_time(self, x: Tensor, mask: Tensor) -> Tensor:
+    def along_time(self, x: Tensor, mask: Tensor, grid: Grid) -> Tensor:
         """One level: (B, T, C, H), (B, T) -> (B, T, C * H)"""
-        folded, folded_mask = fold_classes(x.transpose(1, 2), mask)
-        if self.published_masks:
-            folded_mask = mask.repeat(self.C, 1)
-        y: Tensor = self.temporal(folded, folded, folded_mask)  # (B * C, T, H)
+        folded = x.transpose(1, 2).flatten(0, 1)  # (B * C, T, H)
+        y: Tensor = self.temporal(folded, folded, grid.class_mask(mask, self.C))
         return y.view(len(x), self.C, *y.shape[1:]).transpose(1, 2).flatten(2)
-
-
-def fold_classes(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, C, T, H), (B, T) -> (B*C, T, H), (B*C, T)"""
-    B, C, T, _ = x.shape
-    return x.flatten(0, 1), mask[:, None].expand(B, C, T).flatten(0, 1)
 
 
 class Decoder(nn.Module):
     """At every step of every level: a logit per class, and per class the distances to the event's start and end."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: PyramidConfig) -> None:
         super().__init__()
         self.classify = Head(config, config.num_classes)
         self.regress = Head(config, 2 * config.num_classes)
@@ -320,7 +322,7 @@ class Decoder(nn.Module):
 class Head(nn.Module):
     """Three convolutions over time, shared by all levels."""
 
-    def __init__(self, config: NetworkConfig, out_channels: int) -> None:
+    def __init__(self, config: PyramidConfig, out_channels: int) -> None:
         super().__init__()
         D = config.width
         self.convs = nn.ModuleList([Conv(2 * D, D), Conv(D, D)])
@@ -338,3 +340,60 @@ class Head(nn.Module):
             assert isinstance(conv, Conv)
             rows = norm(grid.put(conv.at(rows, grid.steps))).relu() * grid.inside
         return grid.put(self.out.at(rows, grid.steps))
+
+
+# Ours -> released, applied in order to a parameter's full name, after those of each paper's own modules.
+PUBLISHED: Names = [
+    (r"^embed\.(visual|audio)\.convs\.(\d)\.", lambda m: f"backbone.embd_{m[1][0].upper()}.{m[2]}.conv."),
+    (r"^embed\.(visual|audio)\.norms\.", lambda m: f"backbone.embd_norm_{m[1][0].upper()}."),
+    (r"^embed\.(visual|audio)\.blocks\.", lambda m: f"backbone.self_att_{m[1][0].upper()}."),
+    (r"^(\w+_block)\.expand\.", r"\1.feature_expand.conv."),
+    (r"^(\w+_block)\.squeeze\.", r"\1.feature_squeeze.conv."),
+    (r"^(\w+_block)\.temporal\.", r"\1.temporal_branch."),
+    (r"^(\w+_block)\.cooccurrence\.", r"\1.cooccur_branch."),
+    (r"^decoder\.classify\.convs\.(\d)\.", r"cls_head.head.\1.conv."),
+    (r"^decoder\.classify\.norms\.", "cls_head.norm."),
+    (r"^decoder\.classify\.out\.", "cls_head.cls_head.conv."),
+    (r"^decoder\.regress\.convs\.(\d)\.", r"reg_head.head.\1.conv."),
+    (r"^decoder\.regress\.norms\.", "reg_head.norm."),
+    (r"^decoder\.regress\.out\.", "reg_head.offset_head.conv."),
+    (r"\.norm_source\.", ".ln11."),
+    (r"\.norm_query\.", ".ln12."),
+    (r"\.norm\.(weight|bias)$", r".ln2.\1"),
+    (r"\.attention\.", ".attn."),
+    (r"\.attn\.convs\.(\w+)\.", r".attn.\1_conv.conv."),
+    (r"\.attn\.norms\.(\w+)\.", r".attn.\1_norm."),
+    (r"\.attn\.linears\.(\w+)\.", r".attn.\1."),
+    (r"\.attn\.out\.", ".attn.proj."),
+    (r"_TCG\.(\d+)\.attn\.", r"_TCG.\1."),
+    (r"\.mlp\.2\.", ".mlp.3."),
+    (r"\.drop_attention\.", ".drop_path_attn."),
+    (r"\.drop_mlp\.", ".drop_path_mlp."),
+]
+
+P = TypeVar("P", bound=PyramidNetwork)
+
+
+def load_published(network: P, tensors: Mapping[str, Tensor], names: Names) -> P:
+    """`network` with the weights of a released checkpoint. ConfigError if one is missing, left over, or does not fit.
+
+    A block that was released without the scales of its branches gets scales of one.
+    """
+    left = dict(tensors)
+    scales = [f"reg_head.scale.{level}.scale" for level in range(network.config.num_levels)]
+    state = {"decoder.scales": torch.stack([take(left, key).reshape(()) for key in scales])}
+    network.load_state_dict(state | drain(network, left, names, skip=state, ones=".drop_path_"))
+    return network
+
+
+def published_fields(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The configuration's fields that the tensors of any of these checkpoints tell."""
+    width, visual_dim, _ = shape_of(tensors, "backbone.embd_V.0.conv.weight")
+    return {
+        "num_classes": shape_of(tensors, "cls_head.cls_head.conv.weight")[0],
+        "visual_dim": visual_dim,
+        "audio_dim": shape_of(tensors, "backbone.embd_A.0.conv.weight")[1],
+        "width": width,
+        "drop_path": 0.1 if any(".drop_path_" in key for key in tensors) else 0.0,
+        "num_levels": sum(bool(re.fullmatch(r"reg_head\.scale\.\d+\.scale", key)) for key in tensors),
+    }

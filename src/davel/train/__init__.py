@@ -34,10 +34,9 @@ from davel.core.events import EventList
 from davel.core.files import replacing
 from davel.data.dataset import Batch, Dataset, training_batches
 from davel.data.sources import DataConfig
-from davel.detection import Criterion
 from davel.evaluate import ANALYSED, analysis, match_videos, predict, score
 from davel.models import Network, NetworkConfig, build, parse_network
-from davel.models.blocks import Block, Conv, DepthwiseConv
+from davel.models.detector import Objective
 from davel.models.saved import ModelInfo, save_model
 from davel.train.recipe import Compute, Recipe, TrainConfig
 
@@ -63,17 +62,10 @@ def learning_rate(step: int, warmup_steps: int, num_steps: int, recipe: Recipe) 
     return final + (recipe.learning_rate - final) * (1 + math.cos(math.pi * done)) / 2
 
 
-def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Weight decay is for the weights of convolutions and linears, and nothing else."""
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            is_weight = isinstance(module, Conv | DepthwiseConv | nn.Linear) and name == "weight"
-            (decayed if is_weight else others).append(parameter)
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+def optimizer_for(model: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    """What the recipe says, over the network's own groups of parameters."""
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=recipe.learning_rate, fused=True)
+    return kind(model.parameter_groups(recipe), lr=recipe.learning_rate, fused=True)
 
 
 @dataclass(frozen=True)
@@ -97,7 +89,7 @@ class Run:
     forward: Callable[[Tensor, Tensor, Tensor], Any]
     """The model as it is computed: compiled, or with its gradients shared between processes."""
     ema: Ema
-    criterion: Criterion
+    criterion: Objective
     optimizer: torch.optim.Optimizer
     recipe: Recipe
     compute: Compute
@@ -111,16 +103,11 @@ class Run:
     def start(
         cls, config: NetworkConfig, recipe: Recipe, compute: Compute, steps_per_epoch: int, device: torch.device
     ) -> Run:
-        if len(recipe.regression_ranges) != config.num_levels:
-            raise ConfigError(
-                f"recipe: regression_ranges: expected one for each of {config.num_levels} levels, "
-                f"got {len(recipe.regression_ranges)}"
-            )
         torch.manual_seed(recipe.seed)
         model = build(config).to(device).train()
         ema = Ema(model, recipe.ema_decay)
         if compute.checkpoint_activations:
-            checkpoint_activations(model)
+            model.recompute_activations()
         network: nn.Module = model
         if parallel.world_size() > 1:
             network = DistributedDataParallel(model)
@@ -128,9 +115,7 @@ class Run:
             model=model,
             forward=torch.compile(network, dynamic=True) if compute.compile else network,
             ema=ema,
-            criterion=Criterion(
-                recipe.initial_positive, ranges=recipe.regression_ranges, boundaries=recipe.boundaries
-            ).to(device),
+            criterion=model.criterion(recipe).to(device),
             optimizer=optimizer_for(model, recipe),
             recipe=recipe,
             compute=compute,
@@ -157,46 +142,17 @@ class Run:
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
 
 
-PIECE = 2**20
-"""Values that a block is given at a time on the CPU, where its activations are computed again."""
-
-
-def checkpoint_activations(model: nn.Module) -> None:
-    """Make the blocks compute their inner values again in the backward pass, a few sequences at a time."""
-    from torch.utils.checkpoint import checkpoint
-
-    def again(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def call(source: Tensor, query: Tensor, mask: Tensor | None = None) -> Tensor:
-            if not model.training:
-                return method(source, query, mask)
-            size = max(PIECE // source[0].numel(), 1)
-            if source.device.type != "cpu" or size >= len(source):
-                result: Tensor = checkpoint(method, source, query, mask, use_reentrant=False)
-                return result
-            pieces = (slice(first, first + size) for first in range(0, len(source), size))
-            parts = [
-                checkpoint(method, source[p], query[p], None if mask is None else mask[p], use_reentrant=False)
-                for p in pieces
-            ]
-            return torch.cat(parts)
-
-        return call
-
-    for module in model.modules():
-        if isinstance(module, Block):
-            module.forward = again(module.forward)  # type: ignore[method-assign]
-
-
 def fit(run: Run, batches: Iterator[Batch], after_step: Callable[[dict[str, float]], None]) -> None:
     """One epoch. FloatingPointError if the loss is not finite."""
     device = next(run.model.parameters()).device
     num_processes = parallel.world_size()
     for batch in batches:
         for group in run.optimizer.param_groups:
-            group["lr"] = learning_rate(run.step, run.warmup_steps, run.num_steps, run.recipe)
+            rate = learning_rate(run.step, run.warmup_steps, run.num_steps, run.recipe)
+            group["lr"] = rate * group.get("factor", 1.0)
         pieces = [piece.to(device) for piece in batch.pieces(run.compute.accumulate)]
         targets = [run.criterion.targets(p.mask, p.truth, run.model.config.num_classes) for p in pieces]
-        run.criterion.update(parallel.total(torch.stack([t.num_positive for t in targets]).sum()))
+        run.criterion.update(parallel.total(torch.stack([t.num_positive for t in targets]).sum(0)))
         losses: dict[str, Tensor] = {}
         for i, (piece, target) in enumerate(zip(pieces, targets, strict=True)):
             with _sharing(run, last=i == len(pieces) - 1):

@@ -100,7 +100,8 @@ class TrainConfig:
     """Fields of the network's configuration; its dims and classes follow from the data."""
     recipe: Recipe = field(default_factory=Recipe)
     compute: Compute = field(default_factory=Compute)
-    detection: DecodeSettings = field(default_factory=DecodeSettings)
+    detection: DecodeSettings | None = None
+    """How candidates become events; by default as the model's own settings say."""
     weights: Literal["float32", "float16"] = "float32"
     """How the kept model's weights are stored; float16 makes its file half as large."""
     threshold: float | None = None
