@@ -17,7 +17,7 @@ import torch
 
 from davel.compute.device import choose_device
 from davel.evaluate import predict, score
-from davel.models import CONFIGS
+from davel.models import model_module
 from davel.models.saved import load_model
 from davel.train import Reporting, train
 from davel.train.recipe import TrainConfig
@@ -136,7 +136,7 @@ def _changed(model: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """The network with a row's changes; another network takes the fields that it has."""
     if "name" not in changes:
         return model | changes
-    known = CONFIGS[changes["name"]].__dataclass_fields__
+    known = model_module(changes["name"]).Config.__dataclass_fields__
     return {key: value for key, value in model.items() if key in known} | changes
 
 
