@@ -131,9 +131,8 @@ def test_a_damaged_marker_is_refused(tmp_path):
 
 def test_another_kind_of_features_is_refused(tmp_path):
     simulate(tmp_path, draw_annotations(2, 2), lazy=True)
-    config = DataConfig.unav100(tmp_path, "one-peace")
     with pytest.raises(ConfigError, match="holds simulated i3d-vggish features, not one-peace"):
-        config.open(config.annotated().videos, None)
+        DataConfig.unav100(tmp_path, "one-peace")
 
 
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(0, 99))

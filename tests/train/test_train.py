@@ -261,7 +261,7 @@ def test_from_a_folder_of_videos_to_a_model_and_its_figures(folder, capsys, monk
     best = Path(out.out.strip())
     assert best == folder / "run" / "best"
     assert "epoch 2/2: classification" in out.err
-    assert len(list((folder / "features").glob("*.safetensors"))) == 6
+    assert len(list((folder / "features").glob("*.features.json"))) == 6
     subset = ("--subset", "validation", "--bootstrap", 0, "--json")
     common = ("--annotations", folder / "annotations.json", "--videos", folder / "videos", *subset)
     figures = json.loads(run("evaluate", best, *common).out)
@@ -334,7 +334,7 @@ def test_blocks_computed_again_a_few_sequences_at_a_time_have_the_same_gradients
         return real(method, source, *others, **options)
 
     monkeypatch.setattr("torch.utils.checkpoint.checkpoint", counting)
-    monkeypatch.setattr("davel.train.PIECE", 64)
+    monkeypatch.setattr("davel.models.blocks.PIECE", 64)
     pieces = gradients(True)
     assert sizes.count(1) > 10
     assert pieces.keys() == whole.keys()

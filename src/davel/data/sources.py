@@ -115,7 +115,8 @@ def open_videos(
 
     ConfigError lists those that are missing or unreadable, unless they are to be skipped.
     """
-    files, problems = _find(videos, folder)
+    files, missing = _find(videos, folder)
+    problems: list[Problem] = []
     settings, store = Settings.named(extractor), FeatureStore(cache)
     jobs = {key: Job(path, cache, cache_key(path, extractor), settings) for key, path in files.items()}
     ids = {job.key: key for key, job in jobs.items()}
@@ -128,6 +129,7 @@ def open_videos(
                 problems.append(Problem(ids[outcome.job.key], "unreadable", outcome.error))
             if progress:
                 progress(done, len(jobs))
+    problems += missing
     usable = _usable(videos, folder, problems, skip_broken)
     keys = {key: jobs[key].key for key in usable}
     return _dataset(usable, store, Contents(settings.family, settings.spec, keys, problems))
