@@ -176,9 +176,7 @@ def _config(
 
 
 def _open(config: DataConfig, localizer: Localizer, subset: str) -> Dataset:
-    annotated = config.annotated()
-    if set(annotated.labels) <= set(localizer.info.labels):  # whatever their order
-        annotated = annotated.relabelled(localizer.info.labels)
+    annotated = localizer.matched(config.annotated())
     chosen = annotated.subset(subset, or_all=True)
     with console.progress_bar() as bar:
         task = bar.add_task("features", total=len(chosen), note="")

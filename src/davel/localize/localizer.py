@@ -17,7 +17,7 @@ from torch import Tensor
 from davel import formats
 from davel.compute.device import choose_device
 from davel.core import result
-from davel.core.annotations import Vocabulary
+from davel.core.annotations import Annotations
 from davel.core.errors import ConfigError, printable
 from davel.core.progress import Report
 from davel.core.returning import through
@@ -70,10 +70,16 @@ class Localizer:
             raise ConfigError(f"the model {self.info.name!r} is an ONNX file, which only localizes: give its folder")
         return self.model
 
+    def matched(self, annotations: Annotations) -> Annotations:
+        """The same with the model's classes, matched by name whatever their order, if it knows all of them; else as
+        they are, for `require` to say what it does not know."""
+        known = set(annotations.labels) <= set(self.info.labels)
+        return annotations.relabelled(self.info.vocabulary) if known else annotations
+
     def require(self, features: FeatureSpec, labels: Sequence[str], source: str) -> None:
         """ConfigError unless `source` has the features and classes of this model; it says what is different."""
         self.info.features.require(features, "the model", source)
-        if difference := Vocabulary(self.info.labels).difference(labels):
+        if difference := self.info.vocabulary.difference(labels):
             raise ConfigError(f"{source}: has other classes than the model: {difference}")
 
     def _least(self, threshold: float | Literal["auto"] | None) -> float | list[float]:

@@ -17,10 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from davel.compute.checkpoint import read_checkpoint
+from davel.core.annotations import Vocabulary
 from davel.core.errors import ConfigError, MissingError, printable
 from davel.core.files import replacing
 from davel.features.family import read_spec, spec_of_dims
-from davel.features.spec import FeatureSpec
+from davel.features.spec import MODALITIES, FeatureSpec
 from davel.models import Network, NetworkConfig, build, from_published, parse_network
 
 SCHEMA = "davel.model/1"
@@ -41,6 +42,15 @@ class ModelInfo:
     """What was measured of it."""
     thresholds: tuple[float, ...] | None = None
     """The score of each class with the best F1 on validation videos, where they were fitted."""
+    prompts: tuple[str, ...] | None = None
+    """A sentence for each class, for models that read what a class is."""
+    tracks: tuple[str, ...] = MODALITIES
+    """What a file must have for it to find anything: visual, audio, or both."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The classes, by label_id. ValueError if two have one name."""
+        return Vocabulary(self.labels, self.prompts)
 
 
 def save_model(folder: Path, model: Network, info: ModelInfo, dtype: torch.dtype = torch.float32) -> None:
@@ -58,8 +68,10 @@ def _write(folder: Path, info: ModelInfo) -> None:
 
 
 def plain_info(info: ModelInfo) -> dict[str, Any]:
-    """As it is stored."""
-    return {"schema": SCHEMA, **asdict(info), "features": info.features.to_dict()}
+    """As it is stored; what few models have is left out where there is none."""
+    content = {"schema": SCHEMA, **asdict(info), "features": info.features.to_dict()}
+    usual = {"prompts": None, "tracks": MODALITIES}
+    return {name: value for name, value in content.items() if name not in usual or value != usual[name]}
 
 
 def info_of(content: dict[str, Any], source: Path) -> ModelInfo:
@@ -76,7 +88,15 @@ def info_of(content: dict[str, Any], source: Path) -> ModelInfo:
             threshold=float(content["threshold"]),
             figures=content["figures"],
             thresholds=tuple(map(float, given)) if (given := content.get("thresholds")) else None,
+            prompts=None if content.get("prompts") is None else _texts(content, "prompts"),
+            tracks=_texts(content, "tracks") if "tracks" in content else MODALITIES,
         )
+        if info.prompts is not None:
+            Vocabulary(info.labels, info.prompts)
+        if not info.tracks or not set(info.tracks) <= set(MODALITIES):
+            raise ConfigError(f"{name}: tracks is {content['tracks']!r}: expected some of {', '.join(MODALITIES)}")
+    except ConfigError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{name}: not a model's description: {error!r}") from error
     if info.thresholds is not None and len(info.thresholds) != len(info.labels):
@@ -94,6 +114,13 @@ def info_of(content: dict[str, Any], source: Path) -> ModelInfo:
             f"{info.features.visual_dim} + {info.features.audio_dim} channels of features"
         )
     return info
+
+
+def _texts(content: dict[str, Any], name: str) -> tuple[str, ...]:
+    given = content[name]
+    if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
+        raise ValueError(f"{name}: expected a list of texts, got {given!r}")
+    return tuple(given)
 
 
 def keep_thresholds(folder: Path, info: ModelInfo, thresholds: tuple[float, ...]) -> None:

@@ -273,6 +273,7 @@ def _train(config: TrainConfig, resume: bool, device: torch.device, report: Repo
             config=network,
             features=training.spec,
             labels=annotations.labels,
+            prompts=annotations.vocabulary.prompts,
             threshold=_threshold(config, predicted, validation, network.num_classes),
             figures={"validation": figures, "epoch": run.epoch}
             | ({"data": training.origin} if training.origin else {})
