@@ -29,7 +29,7 @@ def train(
     Paths in a file are taken from where it stands. For several GPUs: torchrun --nproc-per-node N -m davel train ...
     """
     from davel.compute.device import choose_device
-    from davel.train import Reporting
+    from davel.train import Reporting, losses_of
     from davel.train import train as run
     from davel.train.recipe import load_train_config
 
@@ -49,7 +49,7 @@ def train(
             bar.update(steps, completed=now.step, total=now.num_steps, note=f"epoch {now.epoch + 1} · {parts}{best}")
 
         def on_epoch(line: dict[str, Any]) -> None:
-            losses = f"classification {line['classification']:.3f} regression {line['regression']:.3f}"
+            losses = " ".join(f"{printable(name)} {value:.3f}" for name, value in losses_of(line).items())
             mean = 100 * line["validation"]["average_mAP"]
             bar.console.print(
                 f"epoch {line['epoch']}/{settings.recipe.epochs}: {losses} · average mAP {mean:.1f} · "

@@ -142,6 +142,10 @@ class Run:
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
 
 
+NO_LOSSES = frozenset({"epoch", "step", "learning_rate", "gradient_norm", "validation", "videos_per_second", "seconds"})
+"""What else is in a line of the log."""
+
+
 def fit(run: Run, batches: Iterator[Batch], after_step: Callable[[dict[str, float]], None]) -> None:
     """One epoch. FloatingPointError if the loss is not finite."""
     device = next(run.model.parameters()).device
@@ -298,6 +302,11 @@ def _threshold(config: TrainConfig, predicted: dict[str, EventList], validation:
         return config.threshold
     fitted = analysis.fit_thresholds(match_videos(predicted, validation.videos, num_classes), ANALYSED)
     return math.floor(1000 * fitted.overall) / 1000  # no higher than the score that was chosen
+
+
+def losses_of(line: dict[str, Any]) -> dict[str, float]:
+    """The losses in a line of the log, by the names that the network's objective gives them."""
+    return {name: value for name, value in line.items() if name not in NO_LOSSES}
 
 
 def _rate(run: Run) -> float:
