@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from davel.features import vggish
 from davel.features.family import Rows
 from davel.features.i3d import CROP, I3D, flow_input, rgb_input
-from davel.features.i3d_vggish import SPEC
+from davel.features.i3d_vggish.protocol import SPEC
 from davel.features.raft import RAFT, pad_to_scale
 from davel.features.resize import resize, short_side_size
 from davel.features.vggish import VGGish
