@@ -103,6 +103,20 @@ def test_features_are_the_same_on_disk_as_when_drawn(tmp_path, kind):
     assert disk.origin == drawn.origin == f"simulated {kind} features, seed 0"
 
 
+def test_ids_may_name_folders_within_and_none_without(tmp_path):
+    drawn = [replace(video, id=f"cam{i}/0001") for i, video in enumerate(draw_annotations(2, 3).videos.values())]
+    annotations = Annotations.of(draw_annotations(2, 3).labels, {video.id: video for video in drawn})
+    simulate(tmp_path / "a", annotations)
+    config = DataConfig.unav100(tmp_path / "a")
+    dataset = config.open(config.annotated().videos, None)
+    assert sorted(dataset.videos) == ["cam0/0001", "cam1/0001"]
+    assert len(dataset.read("cam0/0001")[0]) != len(dataset.read("cam1/0001")[0])
+    out = replace(drawn[0], id="../out")
+    with pytest.raises(ConfigError, match=r"^\.\./out: leads out of the folder of features"):
+        simulate(tmp_path / "b", Annotations.of(annotations.labels, {out.id: out}))
+    assert not (tmp_path / "b").exists()
+
+
 def test_nothing_is_written_over(tmp_path):
     annotations = draw_annotations(2, 2)
     simulate(tmp_path, annotations)

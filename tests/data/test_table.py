@@ -102,6 +102,20 @@ def test_other_columns_are_not_read(tmp_path, videos):
     assert read_table(path, videos).labels == ("bark",)
 
 
+def test_two_videos_of_one_name_that_were_corrected_are_not_merged(tmp_path, videos):
+    one, other = "0123456789abcdef", "fedcba9876543210"
+    header = "file,start,end,label,id\n"
+    lines = f"a.mp4,0,1,bark,{other}\na.mp4,1,2,bark,{one}\nb.mp4,1,2,bark,{one}\na.mp4,0,2,bark,{one}\n"
+    with pytest.raises(ConfigError) as refused:
+        read_table(table(tmp_path, lines, header), videos)
+    assert str(refused.value).count("rename") == 1
+    assert f"line 3: 'a.mp4' is the name of two videos, {other} and {one}: rename one here" in str(refused.value)
+    same = f"a.mp4,0,1,bark,{one}\na.mp4,1,2,bark,{one}\nb.mp4,1,2,bark,{other}\n"
+    assert len(read_table(table(tmp_path, same, header), videos).videos["a"].events) == 2
+    numbered = "a.mp4,0,1,bark,1\na.mp4,1,2,bark,2\nb.mp4,1,2,bark,3\n"
+    assert len(read_table(table(tmp_path, numbered, header), videos).videos["a"].events) == 2
+
+
 def test_videos_may_lie_in_folders(tmp_path, videos):
     for name in ("cam1", "cam2"):
         (tmp_path / name).mkdir()

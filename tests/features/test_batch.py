@@ -19,7 +19,10 @@ from small_networks import published
 from waiting import WAIT_SECONDS, eventually
 
 from davel.compute.cluster import Cluster
+from davel.core.annotations import Annotations
 from davel.core.errors import ConfigError
+from davel.core.events import Event, EventList, Video
+from davel.data.sources import DataConfig
 from davel.features import batch as archive
 from davel.features import reading as extract
 from davel.features import weights
@@ -27,6 +30,7 @@ from davel.features.batch import estimate, extract_files, plan, read_manifest
 from davel.features.i3d_vggish import SPEC as I3D_VGGISH
 from davel.features.reading import Settings
 from davel.features.store import FeatureStore
+from davel.formats import write_annotations
 
 STREAMS = ("rgb", "flow", "vggish")
 
@@ -164,6 +168,29 @@ def test_a_line_that_was_cut_off_does_not_take_the_next_with_it(clip, networks, 
 def test_two_files_of_one_name_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"would both be written to a_\*\.npy: use two folders"):
         plan([tmp_path / "x" / "a.mp4", tmp_path / "y" / "a.mkv"], tmp_path, Settings.named("light"))
+
+
+def test_files_of_one_stem_in_two_folders_of_a_glob_stay_apart_and_are_trained_on(run, tmp_path):
+    for name in ("cam1", "cam2"):
+        (tmp_path / name).mkdir()
+        make_media(tmp_path / name / "0001.mkv", seconds=2)
+    make_media(tmp_path / "cam2" / "0002.mkv", seconds=2)
+    code, out, err = run("extract", "cam*/*.mkv", "-o", "out", "--features", "light", "--workers", 1)
+    assert code == 0, err
+    assert "3 done" in out
+    ids = ["0002", "cam1/0001", "cam2/0001"]
+    assert sorted(read_manifest(tmp_path / "out")) == ids
+    settings = Settings.named("light")
+    for job in plan([tmp_path / "cam*" / "*.mkv"], tmp_path / "out", settings):
+        assert job.is_finished()
+    labels = ("bark",)
+    videos = {id: Video(id, EventList.of([Event("bark", 0, 1)], labels), 2.0, subset="train") for id in ids}
+    write_annotations(tmp_path / "a.json", Annotations.of(labels, videos))
+    config = DataConfig(annotations=tmp_path / "a.json", features=tmp_path / "out")
+    dataset = config.open(config.annotated().videos, None)
+    assert sorted(dataset.videos) == ids
+    visual, _ = dataset.read("cam2/0001")
+    np.testing.assert_array_equal(visual, FeatureStore(tmp_path / "out").read("cam2/0001").visual)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from golden_values import published_state
 
 from davel.core.errors import ConfigError, DavelError, MissingError
-from davel.core.files import home
+from davel.core.files import home, locked
 from davel.features import i3d_vggish
 from davel.features import weights as pretrained
 from davel.features.i3d import I3D
@@ -86,6 +86,17 @@ def test_an_interrupted_download_is_gone_on_with(source):
     Server.breaks = 0
     assert pretrained.fetch("raft").read_bytes() == CONTENT
     assert Server.ranges[1] == f"bytes={len(CONTENT) - 1000}-"
+
+
+def test_two_do_not_fetch_the_same_at_once(source):
+    path = pretrained.location("raft")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        locked(home() / f".{path.name}.lock", ""),
+        pytest.raises(ConfigError, match="'raft' are being downloaded by another davel: wait for it"),
+    ):
+        pretrained.fetch("raft")
+    assert pretrained.fetch("raft").read_bytes() == CONTENT
 
 
 def test_a_download_that_was_complete_but_for_its_name_is_fetched_again(source):

@@ -51,7 +51,6 @@ def extract(
     from davel.features.family import family
     from davel.features.reading import PROCESS, Settings
     from davel.features.weights import checksum_problem
-    from davel.localize import expand
 
     options: dict[str, Any] = {}
     for given in option or ():
@@ -70,7 +69,7 @@ def extract(
     if cluster and workers:
         raise typer.BadParameter("a cluster has its own: leave one out", param_hint="--workers and --ray")
     workers = workers or (os.cpu_count() or 1 if made.parallel else 0)
-    jobs = plan(expand(inputs), output, settings)
+    jobs = plan(inputs, output, settings)
     if not cluster:
         digests = PROCESS.digests.of(made)
         for weights in made.weights:

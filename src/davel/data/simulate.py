@@ -26,7 +26,7 @@ from davel.core.annotations import Annotations
 from davel.core.config import parse
 from davel.core.errors import ConfigError, printable
 from davel.core.events import EventList, Video
-from davel.core.files import replacing
+from davel.core.files import is_below, replacing
 from davel.core.progress import Report, silent
 from davel.data.unav100 import ANNOTATIONS, FEATURES
 from davel.features.family import Family, family
@@ -213,8 +213,10 @@ def simulate(
 ) -> Path:
     """Write a data set in UnAV-100's layout with features drawn for `annotations`: the folder `output`.
 
-    ConfigError if there are features already, or no room for them.
+    ConfigError if there are features already, or no room for them, or an id that cannot be a file's name within.
     """
+    if not lazy and (outside := next((key for key in annotations.videos if not is_below(key)), None)):
+        raise ConfigError(f"{printable(outside)}: leads out of the folder of features: give the video another id")
     simulation = Simulation(features=features, num_classes=len(annotations.labels), seed=seed, lazy=lazy)
     folder = output / FEATURES
     folder.mkdir(parents=True, exist_ok=True)
@@ -240,6 +242,7 @@ def simulate(
 
 def _write(simulation: Simulation, folder: Path, video: Video) -> None:
     made = simulation.family
+    (folder / video.id).parent.mkdir(parents=True, exist_ok=True)
     for array, modality in zip(simulation.draw(video), MODALITIES, strict=True):
         streams = made.of(modality)
         ends = np.cumsum(list(streams.values()))

@@ -21,6 +21,7 @@ from davel.core.progress import Report, in_words, silent
 from davel.features.reading import PROCESS, Extractors, Reading, Settings
 from davel.features.store import FeatureStore, Ready, Written, fingerprint
 from davel.media import probe
+from davel.media.inputs import named
 
 MANIFEST = "manifest.jsonl"
 
@@ -79,15 +80,16 @@ def _fingerprint(path: Path) -> tuple[int | None, int | None]:
     return size, modified
 
 
-def plan(paths: Sequence[Path], folder: Path, settings: Settings) -> list[Job]:
-    """A job per file, named by its stem. ConfigError if two files have one."""
+def plan(inputs: Sequence[Path], folder: Path, settings: Settings) -> list[Job]:
+    """A job for each file meant by files, folders and globs, named by its stem, or by its folder and stem where two of
+    a folder or a glob have one stem. ConfigError if two files would still have one name."""
     jobs: dict[str, Job] = {}
-    for path in paths:
-        job = Job(path, folder, path.stem, settings)
+    for file, name in named(inputs):
+        job = Job(file.path, folder, name.as_posix(), settings)
         if (other := jobs.setdefault(job.key, job)) is not job:
             raise ConfigError(
-                f"{printable(other.path)} and {printable(path)} would both be written to {printable(job.key)}_*.npy: "
-                "use two folders"
+                f"{printable(other.path)} and {printable(job.path)} would both be written to "
+                f"{printable(job.key)}_*.npy: use two folders"
             )
     return list(jobs.values())
 

@@ -170,6 +170,7 @@ class FeatureStore:
         make, stamp = self.extractors.get(settings), fingerprint(source)
         digest = sha256(source)
         described = self.described(key)
+        described.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as files:
             arrays = {
                 name: files.enter_context(_npy_file(make.family.path(self.folder, key, name), stream.channels))

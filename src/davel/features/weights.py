@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from davel.core.errors import ConfigError, DavelError, MissingError, printable
-from davel.core.files import home
+from davel.core.files import home, locked
 from davel.core.progress import Report, silent
 from davel.features.family import Family, Weights, families
 
@@ -73,7 +73,7 @@ def fetch(name: str, report: Report = silent, offline: bool = False) -> Path:
     """Download weights unless they are there; what an interrupted download left is gone on with.
 
     `report` is told the megabytes that are there and those expected. MissingError if there is no way to get them,
-    DavelError if what came is not what the publisher states.
+    ConfigError if another process is at it, DavelError if what came is not what the publisher states.
     """
     weights = weights_of(name)
     path = location(weights)
@@ -84,10 +84,20 @@ def fetch(name: str, report: Report = silent, offline: bool = False) -> Path:
             f"the weights {name!r} are not there, and downloads are forbidden: "
             f"download {weights.url} elsewhere and put it at {printable(path)}"
         )
-    part = path.with_name(f"{path.name}.part")
+    busy = f"the weights {name!r} are being downloaded by another davel: wait for it and run again"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _download(weights.url, part, partial(report, f"{name}, MB"))
+        with locked(home() / f".{path.name}.lock", busy):  # two must not write one .part
+            return path if path.is_file() else _fetch(weights, path, report)
+    except OSError as error:
+        target = printable(error.filename or path)
+        raise ConfigError(f"{target}: cannot write: {error.strerror}: make room or set DAVEL_HOME") from error
+
+
+def _fetch(weights: Weights, path: Path, report: Report) -> Path:
+    part = path.with_name(f"{path.name}.part")
+    try:
+        _download(weights.url, part, partial(report, f"{weights.name}, MB"))
     except urllib.error.HTTPError as error:
         raise MissingError(
             f"{weights.url}: the server answers {error.code} {error.reason}: {_by_hand(path)}"

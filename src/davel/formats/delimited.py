@@ -6,11 +6,14 @@ A line with a file alone says that the video has no events.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 
 from davel.core.events import Video
 from davel.formats.base import MILLI, NAMED, Collector, File, Format, name_of, spans
 
+SERVED = re.compile(r"[0-9a-f]{16}|job:.+")
+"""The column `id` of what `davel serve` keeps: it tells two videos of one name apart. Others' may be anything."""
 COLUMNS = ("file", "label", "start", "end", "score")
 
 
@@ -36,8 +39,15 @@ def _format(name: str, delimiter: str, about: str) -> Format:
         return "".join(line.removesuffix("\r\n") + "\n" for line in lines)
 
     def loads(file: File, found: Collector) -> None:
+        ids = dict[tuple[str, str], set[str]]()
         for where, row in file.rows(delimiter, "label", "start", "end"):
             video = found.video(media=row.get("file"))
+            if SERVED.fullmatch(id := row.get("id") or ""):
+                known = ids.setdefault(video, {id})
+                if id not in known:
+                    both = f"{min(known)} and {id}"
+                    found.problem(f"{where}: {video[1]!r} is the name of two videos, {both}: rename one here", video)
+                    known.add(id)
             if row["label"] or row["start"] or row["end"]:
                 found.add(
                     video, where, label=row["label"], start=row["start"], end=row["end"],

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from davel import formats
-from davel.core.errors import ConfigError
 from davel.core.events import EventList
 from davel.core.options import OptionError, changed, flags
 from davel.localize.localizer import Localizer, Runtime
 from davel.localize.options import LocalizeOptions
 from davel.localize.workspace import Workspace
-from davel.media import MEDIA_SUFFIXES
+from davel.media.inputs import meant, named
 
-GLOB = re.compile(r"[*?\[]")
 FOLLOWED = ("model", "threshold", "device", "runtime", "follow", "idle", "colours", "resampler")
 """The options that a recording that goes on takes."""
 HARMLESS = {"output": ("-",), "format": ("jsonl",)}
@@ -63,13 +59,6 @@ class Request:
         }
 
 
-@dataclass(frozen=True)
-class _Input:
-    path: Path
-    within: Path
-    """Its name within the folder or glob that it is from, without its suffix; that of the file alone if it is named."""
-
-
 def format_names(options: LocalizeOptions) -> tuple[str, ...]:
     """What is written. ConfigError if there is no such format, OptionError if none is named."""
     names = tuple(name.strip() for name in (options.format or "json").split(",") if name.strip())
@@ -101,11 +90,8 @@ def plan(inputs: Sequence[Path], options: LocalizeOptions) -> list[Request]:
     if options.features and (options.start or options.end is not None):
         raise OptionError(("features", "start", "end"), "are for whole files: leave one out")
     truth = formats.read_annotations(options.annotations, durations=False).videos if options.annotations else {}
-    meant = _meant(inputs)
-    short = Counter(file.path.stem for file in meant)
     requests: dict[Path, Request] = {}
-    for file in meant:
-        name = Path(file.path.stem) if short[file.path.stem] == 1 or to_stdout else file.within
+    for file, name in named(inputs):
         video = truth.get(file.within.as_posix()) or truth.get(file.path.stem)
         target = None if to_stdout else Path(options.output) / name
         request = _request(file.path, options, target, video.events if video else None)
@@ -153,33 +139,4 @@ def expand(inputs: Sequence[Path]) -> list[Path]:
 
     A file that is not there stays, for its reader to complain of. ConfigError if a folder or glob holds no video.
     """
-    return [file.path for file in _meant(inputs)]
-
-
-def _meant(inputs: Sequence[Path]) -> list[_Input]:
-    files: dict[Path, _Input] = {}
-    for path in inputs:
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file())
-            if not found:
-                raise ConfigError(f"{path}: no videos in this folder: name files, or a folder that has some")
-            top = path.resolve().name
-            named = [_Input(p, Path(top, p.stem)) for p in found]
-        elif not path.exists() and GLOB.search(str(path)):
-            parent, pattern = Path(path.anchor or "."), str(path.relative_to(path.anchor) if path.anchor else path)
-            found = sorted(p for p in parent.glob(pattern) if p.is_file())
-            if not found:
-                raise ConfigError(f"{path}: no file has such a name")
-            fixed = next(n for n, part in enumerate(path.parts) if GLOB.search(part))
-            named = [_Input(p, _below(p, fixed)) for p in found]
-        else:
-            named = [_Input(path, Path(path.stem))]
-        for file in named:
-            files.setdefault(file.path, file)
-    return list(files.values())
-
-
-def _below(path: Path, depth: int) -> Path:
-    """The name of a glob's file below the folder that the glob is fixed to; never one that climbs out of there."""
-    parts = path.parts[depth:-1]
-    return Path(*(() if ".." in parts else parts), path.stem)
+    return [file.path for file in meant(inputs)]
