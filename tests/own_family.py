@@ -29,10 +29,10 @@ def install(monkeypatch: pytest.MonkeyPatch, site: Path, home: Path) -> None:
     monkeypatch.delitem(sys.modules, "grid_tone", raising=False)
 
 
-def put(site: Path, name: str, module: str, points: str) -> None:
+def put(site: Path, name: str, module: str, points: str, group: str = "davel.features") -> None:
     """A distribution of one module."""
     facts = site / f"{name}-1.0.dist-info"
     facts.mkdir(parents=True)
     (site / f"{name}.py").write_text(module)
     (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (facts / "entry_points.txt").write_text(f"[davel.features]\n{points}")
+    (facts / "entry_points.txt").write_text(f"[{group}]\n{points}")

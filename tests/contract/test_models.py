@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import own_family
+import own_model
 import pytest
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ from davel.detection import decode
 from davel.detection.windows import find_events
 from davel.evaluate import predict, score
 from davel.features.light import SPEC
-from davel.models import MODELS, Network, build, parse_network
+from davel.models import MODELS, Network, build, from_published, model_module, model_names, parse_network
 from davel.models.detector import Truth
 from davel.models.saved import ModelInfo, load_model, save_model
 from davel.train import Reporting, load_data, optimizer_for, train
@@ -306,3 +308,37 @@ def test_the_toy_is_not_exported(folder, run):
     assert code == 4
     assert err.strip().endswith("cannot be written as an ONNX file: use its folder")
     assert len(err.strip().splitlines()) == 1
+
+
+# Models of other packages
+
+
+def test_the_page_shows_the_toy():
+    assert own_model.block("python") == (Path(__file__).parents[1] / "toy_model.py").read_text()
+
+
+def test_a_model_of_another_package_is_found(monkeypatch, tmp_path):
+    own_model.install(monkeypatch, tmp_path / "site")
+    assert model_names() == [*MODELS, OWN]
+    model = build(fields(OWN))
+    assert Path(str(model_module(OWN).__file__)).parent == tmp_path / "site"
+    save_model(tmp_path / "m", model, info_of(model))
+    assert load_model(tmp_path / "m")[1].config == model.config
+
+
+def test_a_broken_package_is_told_in_a_line_and_hinders_nothing_else(monkeypatch, tmp_path):
+    broken = {"shaky": "raise RuntimeError('no luck')", "empty": "Config = 3", "thief": "Config = Model = 3"}
+    for name, module in broken.items():
+        points = f"{'ccnet' if name == 'thief' else name} = {name}\n"
+        own_family.put(tmp_path, name, module, points, "davel.models")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"^m\.yaml: name: model 'shaky': .*cannot be loaded: RuntimeError: no luck"):
+        parse_network({"name": "shaky"}, "m.yaml")
+    with pytest.raises(ConfigError, match="model 'empty': empty has no Model: mend it"):
+        parse_network({"name": "empty"}, "m.yaml")
+    with pytest.raises(ConfigError, match="unknown network 'nothing': choose from ccnet, unav, "):
+        parse_network({"name": "nothing"}, "m.yaml")
+    assert parse_network({}, "m.yaml").name == "ccnet"  # its own, whoever else takes the name
+    with pytest.raises(ConfigError) as told:
+        from_published({"x": torch.zeros(1)})
+    assert "shaky" not in str(told.value)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import own_family
+import own_model
 import pytest
 import torch
 import web_server
@@ -316,9 +317,21 @@ def test_features_of_ones_own(world):
 
 
 @pytest.mark.docs
+def test_a_model_of_ones_own(world):
+    own_model.install(world.patch, world.top / ".site")
+    small_clips(world.top, "clip.mp4")
+    (world.top / "toy.yaml").write_text(own_model.block("yaml"))
+    follow_the("own-model.md", world)
+    found = json.loads((world.top / "events" / "clip.json").read_text())
+    assert found["curves"]["actionness"]
+    log = json.loads((world.top / "runs" / "toy" / "log.jsonl").read_text().splitlines()[-1])
+    assert {"classes", "boundaries", "actionness"} <= log.keys()
+
+
+@pytest.mark.docs
 @pytest.mark.parametrize("page", sorted(PAGES.keys() - {
     "README.md", "index.md", "start.md", "page.md", "long.md", "unav100.md", "features.md",
-    "own-features.md"
+    "own-features.md", "own-model.md"
 }))  # fmt: skip
 def test_other_pages(page, world):
     small_clips(world.top, "clip.mp4")

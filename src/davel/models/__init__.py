@@ -8,7 +8,8 @@ packages are found by the entry point `davel.models`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -67,11 +68,22 @@ def model_module(name: str) -> Any:
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
             try:
-                return point.load()
+                module = point.load()
             except Exception as error:  # whatever another package raises
                 reason = f"{type(error).__name__}: {error}"
                 raise ConfigError(f"model {name!r}: {point.value} cannot be loaded: {reason}: mend it") from error
+            missing = [part for part in ("Config", "Model") if not hasattr(module, part)]
+            if missing:
+                raise ConfigError(f"model {name!r}: {point.value} has no {' and no '.join(missing)}: mend it")
+            return module
     raise ConfigError(f"unknown network {name!r}: choose from {', '.join(model_names())}")
+
+
+def _modules() -> Iterator[Any]:
+    """Of all models whose package can be imported: a broken one hinders nothing else."""
+    for name in model_names():
+        with suppress(ConfigError):
+            yield model_module(name)
 
 
 def build(config: NetworkConfig | Mapping[str, Any]) -> Network:
@@ -107,7 +119,7 @@ def from_published(checkpoint: Mapping[str, Any], max_length: int | None = None,
     """
     tensors = tensors_of(checkpoint)
     given = settings | ({} if max_length is None else {"max_length": max_length})
-    modules = [module for name in model_names() if hasattr(module := model_module(name), "is_published")]
+    modules = [module for module in _modules() if hasattr(module, "is_published")]
     own = next((module for module in modules if module.is_published(tensors)), model_module(DEFAULT))
     network: Network = own.from_published(tensors, **given)
     return network.eval()
