@@ -10,6 +10,7 @@ Shapes: T steps of the whole video, C classes, n steps that come at a time.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -152,3 +153,10 @@ def find_events(
     names = parts[0].curves if parts else ()
     curves = {name: Curve(timing, np.concatenate([part.curves[name].values for part in parts])) for name in names}
     return Detections(events.select(np.argsort(-events.scores, kind="stable")), curves)
+
+
+def __getattr__(name: str) -> object:
+    if name != "Found":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("davel.detection.windows.Found is Detections now", DeprecationWarning, stacklevel=2)
+    return Detections
