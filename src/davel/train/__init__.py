@@ -29,6 +29,7 @@ from davel.compute import distributed as parallel
 from davel.compute.checkpoint import read_checkpoint
 from davel.compute.device import choose_device
 from davel.core.annotations import Annotations
+from davel.core.config import parse
 from davel.core.errors import ConfigError, MissingError, printable
 from davel.core.events import EventList
 from davel.core.files import replacing
@@ -230,11 +231,13 @@ def _train(config: TrainConfig, resume: bool, device: torch.device, report: Repo
     if not steps_per_epoch:
         raise ConfigError(f"{len(training)} videos make no batch of {recipe.batch_size}: lower batch_size")
     run = Run.start(network, recipe, config.compute, steps_per_epoch, device)
-    identity = json.dumps([asdict(network), asdict(recipe)], default=str)
+    identity = {"model": asdict(network), "recipe": asdict(recipe)}
     if state_file.exists():
         state = read_checkpoint(state_file)
-        if state["config"] != identity:
-            raise ConfigError(f"{printable(state_file)}: was made with another model or recipe: choose another output")
+        if changed := _changed(state["config"], network, recipe, printable(state_file)):
+            raise ConfigError(
+                f"{printable(state_file)}: was made with another model or recipe ({changed}): choose another output"
+            )
         run.restore(state)
     log = Log(config, run.step) if first else None
 
@@ -295,6 +298,18 @@ def _train(config: TrainConfig, resume: bool, device: torch.device, report: Repo
         log.write(line)
         report.on_epoch(line)
     return config.output / "best"
+
+
+def _changed(stored: Any, network: NetworkConfig, recipe: Recipe, source: str) -> str:
+    """What is another in a run's model or recipe than it was, or an empty text; keys that are new since do not count.
+
+    A run of davel 0.1 stored both as JSON.
+    """
+    held = dict(zip(("model", "recipe"), json.loads(stored), strict=True)) if isinstance(stored, str) else stored
+    before = {**asdict(parse_network(held["model"], source)), **asdict(parse(Recipe, held["recipe"], source))}
+    now = {**asdict(network), **asdict(recipe)}
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in names)
 
 
 def _threshold(config: TrainConfig, predicted: dict[str, EventList], validation: Dataset, num_classes: int) -> float:
