@@ -304,6 +304,26 @@ def test_losses_are_the_same_in_pieces_and_when_computed_again(config):
                 assert ours[part] == pytest.approx(theirs[part], rel=1e-4), name
 
 
+def test_a_line_that_a_kill_kept_from_the_log_is_in_the_runs_state(config):
+    train(config)
+    log = config.output / "log.jsonl"
+    lines = log.read_text().splitlines()
+    log.write_text("".join(f"{line}\n" for line in lines[:-1]))
+    train(config, resume=True)
+    assert log.read_text().splitlines() == lines
+
+
+def test_a_key_that_is_new_does_not_keep_a_run_from_being_resumed_and_another_value_does(config):
+    train(config)
+    file = config.output / "state.pt"
+    state = torch.load(file, weights_only=True)
+    del state["config"]["recipe"]["swap_audio"], state["config"]["model"]["drop_path"]
+    torch.save(state, file)
+    train(config, resume=True)
+    with pytest.raises(ConfigError, match=r"another model or recipe \(learning_rate was .*, is 0.5\)"):
+        train(replace(config, recipe=replace(config.recipe, learning_rate=0.5)), resume=True)
+
+
 def test_checkpointed_blocks_drop_the_same_branches_when_computed_again(config):
     runs = {}
     for name, compute in {"kept": Compute(), "again": Compute(checkpoint_activations=True)}.items():

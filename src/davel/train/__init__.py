@@ -211,77 +211,96 @@ def train(
         return _train(config, resume, own_device, report if report and first else Reporting())
 
 
-def _train(config: TrainConfig, resume: bool, device: torch.device, report: Reporting) -> Path:
-    state_file = config.output / "state.pt"
-    recipe, first, world_size = config.recipe, parallel.rank() == 0, parallel.world_size()
-    if state_file.exists() and not resume:
-        raise ConfigError(f"{printable(config.output)}: holds a run already: resume it or choose another output")
-    if recipe.batch_size % (world_size * config.compute.accumulate):
-        raise ConfigError(
-            f"batch_size ({recipe.batch_size}) must be a multiple of the processes ({world_size}) "
-            f"times accumulate ({config.compute.accumulate})"
-        )
-    annotations = config.data.annotated()
-    with parallel.first_alone():
-        training, validation = load_data(config.data, annotations, report.on_features)
-    if training.skipped:
-        report.on_skipped(training.skipped)
-    network = complete(config.model, training, annotations)
-    steps_per_epoch = len(training) // recipe.batch_size
-    if not steps_per_epoch:
-        raise ConfigError(f"{len(training)} videos make no batch of {recipe.batch_size}: lower batch_size")
-    run = Run.start(network, recipe, config.compute, steps_per_epoch, device)
-    identity = {"model": asdict(network), "recipe": asdict(recipe)}
-    if state_file.exists():
-        state = read_checkpoint(state_file)
-        if changed := _changed(state["config"], network, recipe, printable(state_file)):
-            raise ConfigError(
-                f"{printable(state_file)}: was made with another model or recipe ({changed}): choose another output"
-            )
-        run.restore(state)
-    log = Log(config, run.step) if first else None
+class Trainer:
+    """A configured training, epoch by epoch; under `torchrun`, one process's share of it."""
 
-    while run.epoch < recipe.epochs:
-        began = time.monotonic()
+    def __init__(self, config: TrainConfig, resume: bool, device: torch.device, report: Reporting) -> None:
+        self.config, self.report, self.is_first = config, report, parallel.rank() == 0
+        self.state_file = config.output / "state.pt"
+        recipe, world_size = config.recipe, parallel.world_size()
+        if self.state_file.exists() and not resume:
+            raise ConfigError(f"{printable(config.output)}: holds a run already: resume it or choose another output")
+        if recipe.batch_size % (world_size * config.compute.accumulate):
+            raise ConfigError(
+                f"batch_size ({recipe.batch_size}) must be a multiple of the processes ({world_size}) "
+                f"times accumulate ({config.compute.accumulate})"
+            )
+        self.annotations = config.data.annotated()
+        with parallel.first_alone():
+            self.training, self.validation = load_data(config.data, self.annotations, report.on_features)
+        if self.training.skipped:
+            report.on_skipped(self.training.skipped)
+        self.network = complete(config.model, self.training, self.annotations)
+        self.steps_per_epoch = len(self.training) // recipe.batch_size
+        if not self.steps_per_epoch:
+            raise ConfigError(f"{len(self.training)} videos make no batch of {recipe.batch_size}: lower batch_size")
+        self.run = Run.start(self.network, recipe, config.compute, self.steps_per_epoch, device)
+        lines: list[dict[str, Any]] | None = None
+        if self.state_file.exists():
+            state = read_checkpoint(self.state_file)
+            if changed := _changed(state["config"], self.network, recipe, printable(self.state_file)):
+                raise ConfigError(
+                    f"{printable(self.state_file)}: was made with another model or recipe ({changed}): "
+                    "choose another output"
+                )
+            self.run.restore(state)
+            lines = json.loads(state["log"]) if "log" in state else None
+        self.log = Log(config, self.run.step, lines) if self.is_first else None
+
+    @property
+    def is_done(self) -> bool:
+        return self.run.epoch >= self.config.recipe.epochs
+
+    def epoch(self) -> dict[str, Any]:
+        """One pass over the training videos: the line of the log that says how it went."""
+        recipe, run, began = self.config.recipe, self.run, time.monotonic()
         seeds = np.random.SeedSequence([recipe.seed, run.epoch, parallel.rank()])
         torch.manual_seed(int(seeds.generate_state(1)[0]))
         sums: dict[str, float] = {}
 
-        def after_step(parts: dict[str, float], sums: dict[str, float] = sums) -> None:
+        def after_step(parts: dict[str, float]) -> None:
             for key, value in parts.items():
                 sums[key] = sums.get(key, 0.0) + value
-            report.on_progress(Progress(run.step, run.num_steps, run.epoch, parts, run.best))
+            self.report.on_progress(Progress(run.step, run.num_steps, run.epoch, parts, run.best))
 
         batches = training_batches(
-            training,
+            self.training,
             batch_size=recipe.batch_size,
-            max_length=network.max_length,
+            max_length=self.network.max_length,
             crop=recipe.crop,
             swap=recipe.swap_audio,
             joined=recipe.join,
             seed=recipe.seed,
             epoch=run.epoch,
             rank=parallel.rank(),
-            world_size=world_size,
-            workers=config.compute.workers,
+            world_size=parallel.world_size(),
+            workers=self.config.compute.workers,
         )
         fit(run, batches, after_step)
         run.epoch += 1
-        trained = time.monotonic()
-        predicted = _predict_shared(run.ema.model, validation, config)
-        if log is None:
-            continue
-        figures = score(predicted, validation.videos, network.num_classes)
         line: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "learning_rate": _rate(run)}
-        line |= {key: value / steps_per_epoch for key, value in sums.items()} | {"validation": figures}
-        line["videos_per_second"] = round(steps_per_epoch * recipe.batch_size / (trained - began), 2)
+        line |= {key: value / self.steps_per_epoch for key, value in sums.items()}
+        seconds = time.monotonic() - began
+        line["videos_per_second"] = round(self.steps_per_epoch * recipe.batch_size / seconds, 2)
+        return line
+
+    def validate(self) -> dict[str, EventList]:
+        """What the averaged weights find in the validation videos, each process having looked at its share."""
+        return _predict_shared(self.run.ema.model, self.validation, self.config)
+
+    def keep(self, line: dict[str, Any], predicted: dict[str, EventList], seconds: float) -> None:
+        """The model if it is the best, the last one, and all that a resume needs: the log's lines are among it."""
+        config, run, training = self.config, self.run, self.training
+        assert self.log is not None
+        num_classes = self.network.num_classes
+        figures = score(predicted, self.validation.videos, num_classes)
         info = ModelInfo(
             name=config.name,
-            config=network,
+            config=self.network,
             features=training.spec,
-            labels=annotations.labels,
-            prompts=annotations.vocabulary.prompts,
-            threshold=_threshold(config, predicted, validation, network.num_classes),
+            labels=self.annotations.labels,
+            prompts=self.annotations.vocabulary.prompts,
+            threshold=_threshold(config, predicted, self.validation, num_classes),
             figures={"validation": figures, "epoch": run.epoch}
             | ({"data": training.origin} if training.origin else {})
             | ({"skipped": len(training.skipped)} if training.skipped else {}),
@@ -292,11 +311,23 @@ def _train(config: TrainConfig, resume: bool, device: torch.device, report: Repo
             folders.append(config.output / "best")
         for folder in folders:
             save_model(folder, run.ema.model, info, getattr(torch, config.weights))
-        with replacing(state_file) as temporary:
-            torch.save({**run.state(), "config": identity}, temporary)
-        line["seconds"] = round(time.monotonic() - began, 2)
-        log.write(line)
-        report.on_epoch(line)
+        line |= {"validation": figures, "seconds": round(seconds, 2)}
+        self.log.lines.append(line)
+        identity = {"model": asdict(self.network), "recipe": asdict(config.recipe)}
+        with replacing(self.state_file) as temporary:
+            torch.save({**run.state(), "config": identity, "log": json.dumps(self.log.lines)}, temporary)
+        self.log.write()
+        self.report.on_epoch(line)
+
+
+def _train(config: TrainConfig, resume: bool, device: torch.device, report: Reporting) -> Path:
+    trainer = Trainer(config, resume, device, report)
+    while not trainer.is_done:
+        began = time.monotonic()
+        line = trainer.epoch()
+        predicted = trainer.validate()
+        if trainer.is_first:
+            trainer.keep(line, predicted, time.monotonic() - began)
     return config.output / "best"
 
 
@@ -337,14 +368,15 @@ def _predict_shared(model: Network, dataset: Dataset, config: TrainConfig) -> di
 
 
 class Log:
-    """A line of JSON for each epoch; what a resumed run does again is forgotten first."""
+    """A line of JSON for each epoch. The lines are kept with the run's state; the file follows from them."""
 
-    def __init__(self, config: TrainConfig, step: int) -> None:
+    def __init__(self, config: TrainConfig, step: int, lines: list[dict[str, Any]] | None = None) -> None:
+        """`lines`: those of the run's state; None: as davel 0.1 left them, in the file alone."""
         config.output.mkdir(parents=True, exist_ok=True)
         self.path = config.output / "log.jsonl"
-        lines = [line for line in _read_log(self.path) if line["step"] <= step]
-        with replacing(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        kept = _read_log(self.path) if lines is None else lines
+        self.lines = [line for line in kept if line["step"] <= step]
+        self._render()
         self.board: Any = None
         if config.tensorboard:
             try:
@@ -353,15 +385,20 @@ class Log:
                 raise MissingError("the log for TensorBoard needs: pip install 'davel[tensorboard]'") from error
             self.board = SummaryWriter(config.output / "tensorboard", purge_step=step)
 
-    def write(self, line: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+    def write(self) -> None:
+        """The file, and the last line for TensorBoard."""
+        self._render()
+        line = self.lines[-1]
         if self.board:
             values = {key: value for key, value in line.items() if isinstance(value, int | float)}
             values["average_mAP"] = line["validation"]["average_mAP"]
             for key, value in values.items():
                 self.board.add_scalar(key, value, line["step"])
             self.board.flush()
+
+    def _render(self) -> None:
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
