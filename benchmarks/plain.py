@@ -345,7 +345,7 @@ def decode(
             left_scores = left_scores * np.exp(-((overlap / union) ** 2) / 0.4)
             left, left_scores = left[left_scores >= 0.001], left_scores[left_scores >= 0.001]
     best = np.argsort(-np.array(kept_scores), kind="stable")[:100]
-    fps, stride, window = timing
+    fps, stride, window = timing[:3]
     seconds = ((np.array(kept_segments)[best] * stride + window / 2) / fps).clip(0, duration)
     return seconds, np.array(kept_scores)[best], np.array(kept_labels)[best]
 

@@ -274,12 +274,11 @@ def render(path: Path, seconds: float) -> None:
 def child(kind: str, path: Path, folder: Path) -> None:
     """Extract, and print the peak memory in GB."""
     torch.set_num_threads(1)
-    settings = Settings.named(kind)
     none = (NoNetwork(1024), NoNetwork(1024), NoFlow(), NoNetwork(128))
     networks = Networks(*none, torch.device("cpu"), torch.float32)
     i3d_vggish.networks = lambda *_: networks
     i3d_vggish.FAMILY = replace(i3d_vggish.FAMILY, weights=())
-    FeatureStore(folder).write(path, f"{path.stem}-{kind}", settings)
+    FeatureStore(folder).write(path, f"{path.stem}-{kind}", Settings.named(kind))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
 
 
