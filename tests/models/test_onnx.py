@@ -10,12 +10,13 @@ import pytest
 import torch
 from media_files import grey, make_media
 from tiny import CONFIG, INFO, tiny_model
-from web_server import start
+from web_server import assert_alike, start
 
 import davel
 from davel.core.errors import ConfigError
 from davel.core.events import EventList
 from davel.features.light import SPEC
+from davel.formats import read
 from davel.models import Unav, UnavConfig, build
 from davel.models.onnx import TOLERANCE, export, load_onnx
 from davel.models.saved import ModelInfo, load_model, save_model
@@ -111,7 +112,9 @@ def test_the_commands(run, model, clip, monkeypatch, tmp_path):
     assert run("localize", clip, "-m", "m.onnx", "-o", "a", "-f", "csv", "--device", "cpu")[0] == 0
     assert run("localize", clip, "-m", model, "-o", "b", "-f", "csv", "--runtime", "onnx", "--device", "cpu")[0] == 0
     assert run("localize", clip, "-m", model, "-o", "c", "-f", "csv", "--device", "cpu")[0] == 0
-    assert (tmp_path / "a" / "clip.csv").read_text() == (tmp_path / "b" / "clip.csv").read_text()
+    ours, theirs = (in_time(read(tmp_path / name / "clip.csv")[0].events) for name in ("a", "b"))
+    np.testing.assert_array_equal(theirs.label_ids, ours.label_ids)
+    np.testing.assert_allclose(theirs.segments, ours.segments, atol=2e-3)  # the kept file's graph is optimized
     assert len((tmp_path / "c" / "clip.csv").read_text().splitlines()) > 1
     assert len(list((tmp_path / "home" / "onnx").iterdir())) == 1  # exported once, and kept
     code, _, err = run("localize", clip, "-m", "m.onnx", "--runtime", "torch")
@@ -132,10 +135,7 @@ def test_a_file_is_served_as_it_is_localized(run, file, clip, tmp_path):
         running.stop()
     assert run("localize", clip, "-m", file, "--threshold", LEAST_SCORE, "--device", "cpu")[0] == 0
     expected = json.loads((tmp_path / "clip.json").read_text())["events"]
-    assert [event["label"] for event in found] == [event["label"] for event in expected]
-    for name in ("start", "end", "score"):  # kernels of another process may round otherwise
-        assert [event[name] for event in found] == pytest.approx([event[name] for event in expected], abs=1e-3)
-    assert found
+    assert_alike(found, expected)
 
 
 def test_other_files_are_not_served(run, tmp_path):

@@ -83,7 +83,7 @@ def loads(file: File, found: Collector) -> None:
                 continue
             label = (annotation.findtext("ANNOTATION_VALUE") or "").strip() or tier.get("TIER_ID")
             try:
-                found.add(video, where, label=label, start=int(start) / 1000, end=int(end) / 1000)
+                found.add(video, where, label=label, start=float(start) / 1000, end=float(end) / 1000)
             except (ValueError, OverflowError):
                 found.problem(f"{where}: expected whole milliseconds, got {start[:20]!r} and {end[:20]!r}", video)
 

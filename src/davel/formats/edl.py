@@ -74,9 +74,9 @@ def _seconds(code: str) -> float:
     match = CODE.match(code)
     if match is None:
         raise ValueError(f"expected a time code HH:MM:SS:FF, got {code[:20]!r}")
-    hours, minutes, seconds, frames = map(int, match.groups())
+    hours, minutes, seconds, frames = map(float, match.groups())
     if frames >= FPS:
-        raise ValueError(f"frame {frames} of a second: only {FPS} frames a second are read")
+        raise ValueError(f"frame {frames:g} of a second: only {FPS} frames a second are read")
     return hours * 3600 + minutes * 60 + seconds + frames / FPS
 
 

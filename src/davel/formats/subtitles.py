@@ -63,7 +63,7 @@ def _load(file: File, found: Collector, plain: Callable[[str], str]) -> None:
             continue
         while n < len(lines) and lines[n].strip() and not ARROW.match(lines[n]):
             n += 1
-        clock = [int(part or 0) for part in match.groups()]
+        clock = [float(part or 0) for part in match.groups()]
         start, end = (h * 3600 + m * 60 + s + ms / 1000 for h, m, s, ms in (clock[:4], clock[4:]))
         score = re.search(r"score=([\d.]+)$", lines[first - 1]) if first else None
         label = plain(" ".join(line.strip() for line in lines[first + 1 : n]))
