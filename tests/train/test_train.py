@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from davel.data.dataset import Dataset, training_batches
 from davel.data.simulate import draw_annotations, simulate
 from davel.data.sources import DataConfig
 from davel.features.light import SPEC
-from davel.models import UnavConfig, build
+from davel.models import MODELS, UnavConfig, build
 from davel.models.blocks import Conv
 from davel.models.saved import load_model
 from davel.train import Ema, Reporting, learning_rate, optimizer_for, train
@@ -320,8 +320,26 @@ def test_a_key_that_is_new_does_not_keep_a_run_from_being_resumed_and_another_va
     del state["config"]["recipe"]["swap_audio"], state["config"]["model"]["drop_path"]
     torch.save(state, file)
     train(config, resume=True)
-    with pytest.raises(ConfigError, match=r"another model or recipe \(learning_rate was .*, is 0.5\)"):
+    with pytest.raises(ConfigError, match=r"another model or recipe \(recipe.learning_rate was 0.003, is 0.5\)"):
         train(replace(config, recipe=replace(config.recipe, learning_rate=0.5)), resume=True)
+    with pytest.raises(ConfigError, match=r"another model or recipe \(model.width was 8, is 16\)"):
+        train(replace(config, model={**NETWORK, "width": 16}), resume=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeededConfig(UnavConfig):
+    name: str = "seeded"
+    seed: int = 0
+    """A key that the recipe has, too."""
+
+
+def test_a_models_key_of_a_recipes_name_is_told_apart(config, monkeypatch):
+    monkeypatch.setitem(MODELS, "seeded", "davel.models.unav")
+    monkeypatch.setattr("davel.models.unav.Config", SeededConfig)
+    config = replace(config, model={**NETWORK, "name": "seeded"}, recipe=replace(config.recipe, epochs=2))
+    train(config)
+    with pytest.raises(ConfigError, match=r"another model or recipe \(model.seed was 0, is 1\)"):
+        train(replace(config, model={**config.model, "seed": 1}), resume=True)
 
 
 def test_checkpointed_blocks_drop_the_same_branches_when_computed_again(config):

@@ -337,10 +337,16 @@ def _changed(stored: Any, network: NetworkConfig, recipe: Recipe, source: str) -
     A run of davel 0.1 stored both as JSON.
     """
     held = dict(zip(("model", "recipe"), json.loads(stored), strict=True)) if isinstance(stored, str) else stored
-    before = {**asdict(parse_network(held["model"], source)), **asdict(parse(Recipe, held["recipe"], source))}
-    now = {**asdict(network), **asdict(recipe)}
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    before = _keys(parse_network(held["model"], source), parse(Recipe, held["recipe"], source))
+    now = _keys(network, recipe)
+    names = [name for name in before | now if before.get(name) != now.get(name)]
     return "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in names)
+
+
+def _keys(network: NetworkConfig, recipe: Recipe) -> dict[str, Any]:
+    """By the paths that a configuration file gives them: a model may have a key of the recipe's name."""
+    parts = {"model": asdict(network), "recipe": asdict(recipe)}
+    return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
 
 
 def _threshold(config: TrainConfig, predicted: dict[str, EventList], validation: Dataset, num_classes: int) -> float:
