@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from davel.core.errors import ConfigError
-from davel.data.dataset import Sample, collate, join, random_crop, swap_audio
+from davel.data import augment, dataset
+from davel.data.augment import Crop, Join, SwapAudio, join, random_crop, swap_audio
+from davel.data.dataset import Sample, collate
 from davel.formats import read_annotations
 
 
@@ -137,6 +139,41 @@ def test_a_joined_video_follows_and_its_events_come_later():
     assert both.visual[:, 0].tolist() == both.audio[:, 0].tolist() == [1] * 10 + [2] * 5
     assert both.segments.tolist() == [[1, 4], [11, 14]]
     assert both.labels.tolist() == [1, 2]
+
+
+def nobody(rng: np.random.Generator) -> Sample:
+    raise AssertionError("no other video is asked for")
+
+
+@pytest.mark.parametrize("change", [SwapAudio(0.0), Join(0.0)])
+def test_an_augmentation_of_no_video_draws_nothing(change):
+    """So that a recipe with it crops as one without."""
+    rng, video = np.random.default_rng(0), sample(20, (0, 9))
+    assert change(video, nobody, rng) is video
+    assert rng.bit_generator.state == np.random.default_rng(0).bit_generator.state
+
+
+@pytest.mark.parametrize(("kind", "change"), [(SwapAudio, swap_audio), (Join, join)])
+def test_an_augmentation_changes_its_part_of_the_videos(kind, change):
+    one, other, rng = sample(20, (0, 9)), sample(12, (3, 8)), np.random.default_rng(0)
+    always = kind(1.0)(one, lambda rng: other, rng)
+    expected = change(one, other)
+    assert always.audio.tolist() == expected.audio.tolist() != one.audio.tolist()
+    assert always.segments.tolist() == expected.segments.tolist()
+    changed = sum(kind(0.3)(one, lambda rng: other, rng) is not one for _ in range(1000))
+    assert 250 < changed < 350
+
+
+def test_a_crop_asks_for_no_other_video():
+    ours = Crop(64, (0.5, 0.7))(sample(50, (0, 50)), nobody, np.random.default_rng(5))
+    theirs = random_crop(sample(50, (0, 50)), 64, (0.5, 0.7), np.random.default_rng(5))
+    assert ours.visual.tolist() == theirs.visual.tolist()
+
+
+@pytest.mark.parametrize("name", ["random_crop", "swap_audio", "join"])
+def test_augmentations_are_found_where_they_were(name):
+    with pytest.warns(DeprecationWarning, match=f"dataset.{name} is davel.data.augment.{name} now"):
+        assert getattr(dataset, name) is getattr(augment, name)
 
 
 def test_a_batch_pads_with_zeros_and_says_where():

@@ -24,6 +24,7 @@ from davel.core.annotations import Annotations
 from davel.core.config import load_config
 from davel.core.errors import ConfigError
 from davel.core.events import Event, EventList, Video
+from davel.data.augment import Crop
 from davel.data.dataset import Dataset, training_batches
 from davel.data.simulate import draw_annotations, simulate
 from davel.data.sources import DataConfig
@@ -184,7 +185,7 @@ def test_sizes_that_follow_from_the_data_may_not_be_said_otherwise(config):
 
 def test_an_epoch_is_drawn_from_the_seed_and_its_number(datasets):
     def epoch(seed, number):
-        arguments = {"batch_size": 4, "max_length": 32, "crop": (0.9, 1.0), "seed": seed, "epoch": number}
+        arguments = {"batch_size": 4, "augment": (Crop(32, (0.9, 1.0)),), "seed": seed, "epoch": number}
         return [(b.ids, b.visual.sum().item()) for b in training_batches(datasets[0], **arguments)]
 
     assert epoch(0, 1) == epoch(0, 1)

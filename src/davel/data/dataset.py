@@ -5,10 +5,13 @@ Shapes: B videos, T steps, Dv and Da channels of visual and audio features, N ev
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +23,15 @@ from davel.features.spec import FeatureSpec
 from davel.models.detector import Truth
 
 Floats = NDArray[np.floating]
+AUGMENTATIONS = ("random_crop", "swap_audio", "join")
+
+
+def __getattr__(name: str) -> Any:
+    """What is in `davel.data.augment` now, for one release."""
+    if name not in AUGMENTATIONS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{__name__}.{name} is davel.data.augment.{name} now", DeprecationWarning, stacklevel=2)
+    return getattr(import_module("davel.data.augment"), name)
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,16 @@ class Dataset:
         return Sample(key, visual, audio, segments, events.label_ids)
 
 
+class Augmentation(Protocol):
+    """A random change of a training video."""
+
+    def __call__(
+        self, sample: Sample, another: Callable[[np.random.Generator], Sample], rng: np.random.Generator
+    ) -> Sample:
+        """The video as it is trained on; `another` draws a second one. All that is random comes of `rng`."""
+        ...
+
+
 def collate(samples: Sequence[Sample], length: int | None = None) -> Batch:
     """Videos side by side, padded with zeros to `length` steps, by default the longest's."""
     T = length or max(len(s.visual) for s in samples)
@@ -114,68 +136,21 @@ def collate(samples: Sequence[Sample], length: int | None = None) -> Batch:
     return Batch(visual, audio, mask, Truth(segments, labels), tuple(s.id for s in samples))
 
 
-def random_crop(
-    sample: Sample, max_length: int, ratio: tuple[float, float], rng: np.random.Generator, tries: int = 200
-) -> Sample:
-    """A random stretch of `ratio` of the video, or of `max_length` if it is longer than that.
-
-    A stretch that keeps an event is looked for, up to `tries` times, if the video has any.
-    """
-    T = len(sample.visual)
-    cropped = sample
-    for _ in range(tries):
-        length = max_length
-        if T <= max_length:
-            low, high = (max(round(r * T), 1) for r in ratio)
-            length = int(rng.integers(low, high, endpoint=True))
-        cropped = sample.crop(int(rng.integers(0, T - length, endpoint=True)), length)
-        if len(cropped.labels) or not len(sample.labels):
-            break
-    return cropped
-
-
-def swap_audio(sample: Sample, other: Sample) -> Sample:
-    """The pictures of one video with the sound of another: an event is where both have one of the same class."""
-    T = min(len(sample.visual), len(other.audio))
-    start = np.maximum(sample.segments[:, None, 0], other.segments[:, 0])  # (N, M)
-    end = np.minimum(np.minimum(sample.segments[:, None, 1], other.segments[:, 1]), T)
-    both = (start < end) & (sample.labels[:, None] == other.labels)
-    segments = np.stack([start[both], end[both]], axis=1)
-    labels = np.broadcast_to(sample.labels[:, None], both.shape)[both]
-    return Sample(sample.id, sample.visual[:T], other.audio[:T], segments, labels)
-
-
-def join(first: Sample, second: Sample) -> Sample:
-    """One video behind the other, as in a recording that holds many scenes."""
-    T = len(first.visual)
-    return Sample(
-        first.id,
-        np.concatenate([first.visual, second.visual]),
-        np.concatenate([first.audio, second.audio]),
-        np.concatenate([first.segments, second.segments + T]),
-        np.concatenate([first.labels, second.labels]),
-    )
-
-
 def training_batches(
     dataset: Dataset,
     *,
     batch_size: int,
-    max_length: int,
-    crop: tuple[float, float],
-    swap: float = 0.0,
-    joined: float = 0.0,
+    augment: Sequence[Augmentation] = (),
     seed: int,
     epoch: int,
     rank: int = 0,
     world_size: int = 1,
     workers: int = 1,
 ) -> Iterator[Batch]:
-    """The batches of an epoch in random order, randomly cropped; the last one is left out where it is not full.
+    """The batches of an epoch in random order; the last one is left out where it is not full.
 
-    `swap` is the part of the videos that are given another's sound, `joined` the part that another one follows. Of
-    each batch a process gets its share of rows; `workers` threads read ahead. What an epoch draws depends on the seed,
-    the epoch and the video alone.
+    Each video goes through `augment` (see `davel.data.augment`), one after the other. Of each batch a process gets its
+    share of rows; `workers` threads read ahead. What an epoch draws depends on the seed, the epoch and the video alone.
     """
     keys = list(dataset.videos)
     order = np.random.default_rng([seed, epoch]).permutation(len(keys))
@@ -186,11 +161,9 @@ def training_batches(
     def draw(i: int) -> Sample:
         rng = np.random.default_rng([seed, epoch, i])
         sample = dataset.sample(keys[i])
-        if swap and rng.random() < swap:
-            sample = swap_audio(sample, another(rng))
-        if joined and rng.random() < joined:
-            sample = join(sample, another(rng))
-        return random_crop(sample, max_length, crop, rng)
+        for change in augment:
+            sample = change(sample, another, rng)
+        return sample
 
     share = batch_size // world_size
     rows = [

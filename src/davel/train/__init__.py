@@ -33,6 +33,7 @@ from davel.core.config import parse
 from davel.core.errors import ConfigError, MissingError, printable
 from davel.core.events import EventList
 from davel.core.files import replacing
+from davel.data.augment import Crop, Join, SwapAudio
 from davel.data.dataset import Batch, Dataset, training_batches
 from davel.data.sources import DataConfig
 from davel.evaluate import ANALYSED, analysis, match_videos, predict, score
@@ -266,10 +267,11 @@ class Trainer:
         batches = training_batches(
             self.training,
             batch_size=recipe.batch_size,
-            max_length=self.network.max_length,
-            crop=recipe.crop,
-            swap=recipe.swap_audio,
-            joined=recipe.join,
+            augment=(
+                SwapAudio(recipe.swap_audio),
+                Join(recipe.join),
+                Crop(self.network.max_length, recipe.crop),
+            ),
             seed=recipe.seed,
             epoch=run.epoch,
             rank=parallel.rank(),
