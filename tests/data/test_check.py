@@ -17,6 +17,7 @@ from davel.data.simulate import draw_annotations, simulate
 from davel.data.sources import DataConfig
 from davel.data.unav100 import ANNOTATIONS, FEATURES
 from davel.features.i3d_vggish import SPEC as I3D_VGGISH
+from davel.models import CCNetConfig
 from davel.models.detector import Truth
 from davel.models.targets import REGRESSION_RANGES, assign, points, reached
 
@@ -207,6 +208,15 @@ def test_a_model_length_holds_the_longest_video():
     assert 0 <= grid.length - max(steps) < 32
     assert grid.length_for_most <= grid.length
     assert np.mean(np.array(steps) <= grid.length_for_most) >= 0.99
+
+
+def test_a_model_length_is_a_multiple_of_the_models_own_hop():
+    videos, longest = draw_annotations(300, 3).videos, fit_grid(draw_annotations(300, 3).videos, I3D_VGGISH).longest
+    for num_levels in (3, 6, 8):
+        network = CCNetConfig(num_levels=num_levels, max_length=256)
+        grid = fit_grid(videos, I3D_VGGISH, network)
+        assert grid.length % network.hop == grid.length_for_most % network.hop == 0
+        assert 0 <= grid.length - longest < network.hop == 2 ** (num_levels - 1)
 
 
 def test_durations_like_the_published_ones_need_the_released_ranges():

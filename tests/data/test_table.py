@@ -10,6 +10,7 @@ from media_files import make_media
 from davel.core.errors import ConfigError
 from davel.data.table import Split, read_table
 from davel.formats import read_annotations
+from davel.models import CCNetConfig
 from davel.train.recipe import load_train_config
 
 HEADER = "file,start,end,label\n"
@@ -174,6 +175,7 @@ def test_the_command_writes_a_project_that_trains(tmp_path, videos, run):
     config = load_train_config(out.strip())
     assert config.name == "5 owls"
     assert config.data.videos.resolve() == videos.resolve()
+    assert config.model == CCNetConfig.small() | {"max_length": config.model["max_length"]}
     small = ["model.width=8", "model.class_width=4", "recipe.epochs=2", "recipe.warmup_epochs=1"]
     code, out, err = run("train", out.strip(), "--device", "cpu", *(f"--set={change}" for change in small))
     assert (code, out) == (0, "5 owls/runs/5 owls/best\n"), err

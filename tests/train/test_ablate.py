@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from davel.cli import main
+from davel.core.errors import ConfigError
 from davel.data.simulate import draw_annotations, simulate
-from davel.models import build
+from davel.models import NetworkConfig, build
 from davel.models.saved import load_model
 from davel.train.ablate import TABLES
 
@@ -74,6 +75,39 @@ def test_rows_are_trained_with_each_seed_and_told_by_mean_and_deviation(data, tm
     content = json.loads((tmp_path / "table-3.json").read_text())
     assert [row["key"] for row in content["rows"]] == [row.key for row in rows]
     assert [run["average_mAP"] for run in content["rows"][-1]["runs"]] == [0.5, 0.52]
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "sizes"),
+    [
+        ("ccnet-i3d", (), {"width": 12, "class_width": 3}),
+        ("unav-i3d", (), {"width": 12, "class_width": 3}),
+        ("ccnet-i3d", ("model.num_heads=3",), {"width": 12, "class_width": 3, "num_heads": 3}),  # 512 is no multiple
+        ("ccnet-i3d", ("model.class_width=5",), {"width": 12, "class_width": 5}),
+    ],
+)
+def test_a_width_is_in_the_proportions_of_the_model(data, tmp_path, monkeypatch, capsys, config, changes, sizes):
+    models = []
+
+    def train(config, **options):
+        models.append(config.model)
+        raise ConfigError("enough is known")
+
+    monkeypatch.setattr("davel.train.ablate.train", train)
+    options = [part for change in changes for part in ("--set", change)]
+    arguments = (2, "--config", config, "--width", 12, *options, "--data", data, "-o", tmp_path, "--device", "cpu")
+    code, out = run(monkeypatch, capsys, *arguments)
+    assert code == 4, out.err
+    assert models[0].items() >= sizes.items()
+
+
+def test_a_model_without_proportions_has_no_width_to_choose(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("davel.models.unav.Config.scaled", NetworkConfig.scaled)
+    code, out = run(monkeypatch, capsys, 2, "--set", "model.name=unav", "--width", 12, "--data", data, "-o", tmp_path)
+    assert code == 2
+    assert "the model unav has no `scaled` sizes: set its fields with --set" in " ".join(
+        out.err.replace("│", " ").split()
+    )
 
 
 @pytest.mark.slow

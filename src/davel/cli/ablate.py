@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from davel.cli import console
+from davel.core.errors import printable
 
 if TYPE_CHECKING:
     from davel.train import Reporting
@@ -38,11 +39,20 @@ def ablate(
     from davel.compute.device import choose_device
     from davel.core.files import replacing
     from davel.evaluate.report import SHOWN, markdown_table
+    from davel.models import DEFAULT, model_module
     from davel.train.ablate import TABLES
     from davel.train.ablate import ablate as run
     from davel.train.recipe import load_train_config
 
-    changes = _scale(classes, videos, width, epochs) + change
+    changes = _scale(classes, videos, epochs) + change
+    if width:
+        named = [value for key, _, value in (one.partition("=") for one in change) if key == "model.name"]
+        model = named[-1] if named else load_train_config(config, data).model.get("name", DEFAULT)
+        fields = model_module(model).Config.scaled(width)
+        if not fields:
+            message = f"the model {printable(model)} has no `scaled` sizes: set its fields with --set"
+            raise typer.BadParameter(message, param_hint="--width")
+        changes = [f"model.{key}={value}" for key, value in fields.items()] + changes
     settings = replace(load_train_config(config, data, changes), output=output)
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
@@ -86,11 +96,9 @@ def ablate(
     console.results().print(shown)
 
 
-def _scale(classes: int | None, videos: int | None, width: int | None, epochs: int | None) -> list[str]:
-    """The options as changes of the configuration."""
-    changes = {"data.classes": classes, "data.limit": videos, "model.width": width, "recipe.epochs": epochs}
-    if width:
-        changes["model.class_width"] = width // 4
+def _scale(classes: int | None, videos: int | None, epochs: int | None) -> list[str]:
+    """The options as changes of the configuration, whatever its model."""
+    changes = {"data.classes": classes, "data.limit": videos, "recipe.epochs": epochs}
     if epochs:
         changes["recipe.warmup_epochs"] = max(epochs // 9, 1)
     return [f"{key}={value}" for key, value in changes.items() if value is not None]

@@ -29,10 +29,9 @@ from davel.features.family import Family, family
 from davel.features.spec import FeatureSpec
 from davel.features.store import BrokenFeatures, FeatureStore
 from davel.formats import inspect_annotations
+from davel.models import NetworkConfig, parse_network
 from davel.models.targets import REGRESSION_RANGES, Ranges, reached
 
-MULTIPLE = 32
-"""A model's length is a multiple of the steps that one step of its coarsest level spans."""
 TOLERATED = 3
 """Steps by which the streams of a video may differ; what is too long is cut off."""
 CAUSES = {
@@ -209,8 +208,12 @@ def _listed(items: Sequence[str], most: int = 3) -> str:
     return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
 
 
-def fit_grid(videos: Mapping[str, Video], spec: FeatureSpec) -> GridFit:
-    """How the events lie on a feature's grid, and what model length and regression ranges they need."""
+def fit_grid(videos: Mapping[str, Video], spec: FeatureSpec, network: NetworkConfig | None = None) -> GridFit:
+    """How the events lie on a feature's grid, and what model length and regression ranges they need.
+
+    Lengths are multiples of the `hop` of `network`, by default of the model that a configuration without a name is of.
+    """
+    hop = (network or parse_network({}, "model")).hop
     steps = np.array([spec.timing.num_steps(video.seconds) for video in videos.values()])
     segments = spec.timing.steps(np.concatenate([video.events.segments for video in videos.values()]))  # (N, 2)
     owners = np.repeat(steps, [len(video.events) for video in videos.values()])  # (N,)
@@ -221,16 +224,16 @@ def fit_grid(videos: Mapping[str, Video], spec: FeatureSpec) -> GridFit:
 
     return GridFit(
         longest=int(steps.max()),
-        length=_holding(int(steps.max())),
-        length_for_most=_holding(math.ceil(np.percentile(steps, 99))),
+        length=_holding(int(steps.max()), hop),
+        length_for_most=_holding(math.ceil(np.percentile(steps, 99)), hop),
         unreached=unreached(REGRESSION_RANGES),
         ranges=ranges,
         unreached_with_ranges=unreached(ranges),
     )
 
 
-def _holding(steps: int) -> int:
-    return MULTIPLE * math.ceil(steps / MULTIPLE)
+def _holding(steps: int, hop: int) -> int:
+    return hop * math.ceil(steps / hop)
 
 
 def suggest_ranges(durations: NDArray[np.float64], num_levels: int = len(REGRESSION_RANGES)) -> Ranges:

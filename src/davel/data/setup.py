@@ -10,6 +10,7 @@ from davel.core.errors import ConfigError, printable
 from davel.data.check import fit_grid
 from davel.features.light import SPEC
 from davel.formats import write_annotations, write_text
+from davel.models import parse_network
 
 LONGEST = 512
 """Steps at most: a longer model's weights grow with the square, and longer videos are cropped to train on."""
@@ -27,9 +28,7 @@ data:
   videos: {videos_path}
 model:
   max_length: {max_length}  # holds 99 % of the videos, as far as {longest}
-  width: 64
-  class_width: 24
-recipe:
+{sizes}recipe:
   epochs: 30
   warmup_epochs: 3
   batch_size: {batch_size}
@@ -50,7 +49,8 @@ def write_project(folder: Path, annotations: Annotations, videos: Path, name: st
         if path.exists():
             raise ConfigError(f"{printable(path)}: is there already: delete it or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    grid = fit_grid(annotations.videos, SPEC)
+    network = parse_network({}, "model")  # the template names none
+    grid = fit_grid(annotations.videos, SPEC, network)
     training = len(annotations.subset("train"))
     batch_size = min(16, 2 ** (training.bit_length() - 1))
     steps = 30 * (training // batch_size)
@@ -68,6 +68,7 @@ def write_project(folder: Path, annotations: Annotations, videos: Path, name: st
         videos_path=_yaml(os.path.relpath(videos, folder)),
         max_length=min(grid.length_for_most, LONGEST),
         longest=LONGEST,
+        sizes="".join(f"  {key}: {value}\n" for key, value in network.small().items()),
         batch_size=batch_size,
         ema_decay=min(0.99, round(1 - 1 / max(0.1 * steps, 2), 3)),  # averages over a tenth of the training
         ranges=[[int(low), int(high)] for low, high in grid.ranges],

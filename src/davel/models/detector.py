@@ -50,6 +50,16 @@ class NetworkConfig:
         """Steps from one window of a long video to the next."""
         return 32
 
+    @staticmethod
+    def scaled(width: int) -> dict[str, int]:
+        """The fields of a network of so many channels, in the proportions of its paper; none if it has none."""
+        return {}
+
+    @staticmethod
+    def small() -> dict[str, int]:
+        """The fields of a network for some hundred videos of one's own, as `davel data init` writes them."""
+        return {}
+
     @property
     def unit(self) -> int:
         """Alias of `hop`."""

@@ -66,6 +66,10 @@ class PyramidConfig(NetworkConfig):
         """The fields of a network of so many channels, in the papers' proportions."""
         return {"width": width, "class_width": width // 4}
 
+    @staticmethod
+    def small() -> dict[str, int]:
+        return {"width": 64, "class_width": 24}
+
 
 class Grid:
     """The steps of all levels of a batch: one after the other in time, with a row of zeros before, between and after.
