@@ -39,15 +39,14 @@ def ablate(
     from davel.compute.device import choose_device
     from davel.core.files import replacing
     from davel.evaluate.report import SHOWN, markdown_table
-    from davel.models import DEFAULT, model_module
+    from davel.models import model_module
     from davel.train.ablate import TABLES
     from davel.train.ablate import ablate as run
-    from davel.train.recipe import load_train_config
+    from davel.train.recipe import load_train_config, model_of
 
     changes = _scale(classes, videos, epochs) + change
     if width:
-        named = [value for key, _, value in (one.partition("=") for one in change) if key == "model.name"]
-        model = named[-1] if named else load_train_config(config, data).model.get("name", DEFAULT)
+        model = model_of(config, changes)
         fields = model_module(model).Config.scaled(width)
         if not fields:
             message = f"the model {printable(model)} has no `scaled` sizes: set its fields with --set"

@@ -16,7 +16,7 @@ from davel.core.config import parse, put, read_yaml
 from davel.core.errors import ConfigError, printable
 from davel.data.sources import DataConfig
 from davel.detection import DecodeSettings
-from davel.models import parse_network
+from davel.models import DEFAULT, parse_network
 from davel.models.targets import REGRESSION_RANGES, Ranges
 
 
@@ -128,20 +128,34 @@ def load_train_config(name_or_file: str | Path, data: Path | None = None, change
     """The configuration in a file, or a shipped one by its name, with all its paths made whole.
 
     A file's paths are taken from where it stands, those of its data from `data` if given; a shipped configuration
-    needs `data`, and writes to the working folder. `changes` are single values
-    to put in place of the file's, as `recipe.epochs=5`.
+    needs `data`, and writes to the working folder. `changes` are single values to put in place of the file's, as
+    `recipe.epochs=5`.
     """
-    path, shipped = Path(name_or_file), CONFIGS / f"{name_or_file}.yaml"
-    is_shipped = shipped.is_file() and not path.exists()
-    if not is_shipped and not path.suffix and not path.exists():
-        known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
-        raise ConfigError(f"{printable(name_or_file)}: no such file or configuration: the shipped ones are {known}")
+    path, is_shipped = _found(name_or_file)
     if is_shipped and data is None:
         raise ConfigError(f"{name_or_file}: needs the folder of the data set: name it with --data")
-    path = shipped if is_shipped else path
     values, lines = read_yaml(path)
     for change in changes:
         put(values, change)
     config = parse(TrainConfig, values, printable(path), lines)
     parse_network(config.model, printable(path), lines, within=("model",))
     return config.beside(Path() if is_shipped else path.parent, data)
+
+
+def model_of(name_or_file: str | Path, changes: Sequence[str] = ()) -> str:
+    """The name of a configuration's model, whatever else of it does not fit yet."""
+    values, _ = read_yaml(_found(name_or_file)[0])
+    for change in changes:
+        put(values, change)
+    model = values.get("model")
+    return str(model.get("name", DEFAULT)) if isinstance(model, dict) else DEFAULT
+
+
+def _found(name_or_file: str | Path) -> tuple[Path, bool]:
+    """A configuration's file, and whether it is a shipped one."""
+    path, shipped = Path(name_or_file), CONFIGS / f"{name_or_file}.yaml"
+    is_shipped = shipped.is_file() and not path.exists()
+    if not is_shipped and not path.suffix and not path.exists():
+        known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
+        raise ConfigError(f"{printable(name_or_file)}: no such file or configuration: the shipped ones are {known}")
+    return (shipped if is_shipped else path), is_shipped
