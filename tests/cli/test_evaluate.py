@@ -39,7 +39,7 @@ def model(tmp_path, data):
         network.decoder.regress.out.bias.fill_(1.5)
     config = DataConfig.unav100(data)
     labels = config.annotated().labels
-    spec = config.open(config.annotated().videos, None).spec
+    spec = config.open(config.annotated().videos).spec
     info = ModelInfo(name="m<1>", config=network.config, features=spec, labels=labels, threshold=0.2, figures={})
     save_model(tmp_path / "model", network, info)
     return tmp_path / "model"
@@ -107,7 +107,7 @@ def test_a_model_is_evaluated_and_its_data_named(run, model, data, tmp_path):
 
 def test_the_command_and_the_library_find_the_same(run, model, data, truth):
     _, out, _ = run("evaluate", model, "--data", data, "--json", "--bootstrap", 0)
-    dataset = DataConfig.unav100(data).open(truth, None)
+    dataset = DataConfig.unav100(data).open(truth)
     network, _, _ = load_model(model)
     figures = json.loads(out)
     expected = score(predict(network, dataset), truth, 3)

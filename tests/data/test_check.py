@@ -103,15 +103,15 @@ def test_training_refuses_what_is_broken_unless_it_may_skip_it(data):
     broken = break_six(data)
     config = DataConfig.unav100(data)
     with pytest.raises(ConfigError, match=r"and 1 more\): see `davel data check`, or set data.skip_broken"):
-        config.open(config.annotated().videos, None)
-    dataset = DataConfig.unav100(data, skip_broken=True).open(config.annotated().videos, None)
+        config.open(config.annotated().videos)
+    dataset = DataConfig.unav100(data, skip_broken=True).open(config.annotated().videos)
     assert set(dataset.skipped) == set(broken)
     assert set(dataset.videos) == set(KEYS) - set(broken)
     for key in dataset.videos:
         dataset.sample(key)
     only = {key: config.annotated().videos[key] for key in broken}
     with pytest.raises(ConfigError, match="no video is left"):
-        DataConfig.unav100(data, skip_broken=True).open(only, None)
+        DataConfig.unav100(data, skip_broken=True).open(only)
 
 
 def test_the_training_command_tells_what_it_leaves_out(data, run):
@@ -133,7 +133,7 @@ def test_the_training_command_tells_what_it_leaves_out(data, run):
 def test_a_nan_that_no_header_tells_stops_whoever_reads_it(data):
     not_a_number(data, KEYS[3])
     config = DataConfig.unav100(data)
-    dataset = config.open(config.annotated().videos, None)
+    dataset = config.open(config.annotated().videos)
     with pytest.raises(ConfigError, match=f"{KEYS[3]}_vggish.npy: 1 values are NaN"):
         dataset.sample(KEYS[3])
 

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from davel.core.errors import ConfigError
-from davel.data import augment, dataset
 from davel.data.augment import Crop, Join, SwapAudio, join, random_crop, swap_audio
 from davel.data.dataset import Sample, collate
 from davel.formats import read_annotations
@@ -170,12 +169,6 @@ def test_a_crop_asks_for_no_other_video():
     assert ours.visual.tolist() == theirs.visual.tolist()
 
 
-@pytest.mark.parametrize("name", ["random_crop", "swap_audio", "join"])
-def test_augmentations_are_found_where_they_were(name):
-    with pytest.warns(DeprecationWarning, match=f"dataset.{name} is davel.data.augment.{name} now"):
-        assert getattr(dataset, name) is getattr(augment, name)
-
-
 def test_a_batch_pads_with_zeros_and_says_where():
     batch = collate([sample(3, (0, 2)), sample(5), sample(4, (1, 2), (2, 3))])
     assert batch.visual.shape == (3, 5, 1)
@@ -198,7 +191,7 @@ def test_videos_lie_in_folders_and_tell_their_durations(tmp_path):
     assert list(annotations.videos) == ["cam1/0001", "cam2/0001"]
     assert all(video.seconds == pytest.approx(3, abs=0.1) for video in annotations.videos.values())
     assert annotations.videos["cam2/0001"].events[0].end == annotations.videos["cam2/0001"].seconds
-    dataset = config.open(annotations.videos, None)
+    dataset = config.open(annotations.videos)
     assert len({id(dataset.sample(key).visual) for key in dataset.videos}) == 2
     (tmp_path / "t.csv").write_text("file,label,start,end\ncam3/0001.mp4,bell,1,2\n")
     with pytest.raises(ConfigError, match="cam3/0001: no such file"):

@@ -96,7 +96,7 @@ def test_features_are_the_same_on_disk_as_when_drawn(tmp_path, kind):
     assert sum(np.load(path).nbytes for path in files) == bytes_of(annotations, kind)
     assert not list((tmp_path / "lazy" / FEATURES).glob("*.npy"))
     configs = [DataConfig.unav100(tmp_path / name) for name in ("disk", "lazy")]
-    disk, drawn = (config.open(config.annotated().videos, None) for config in configs)
+    disk, drawn = (config.open(config.annotated().videos) for config in configs)
     for key in annotations.videos:
         for a, b in zip(disk.read(key), drawn.read(key), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -108,7 +108,7 @@ def test_ids_may_name_folders_within_and_none_without(tmp_path):
     annotations = Annotations.of(draw_annotations(2, 3).labels, {video.id: video for video in drawn})
     simulate(tmp_path / "a", annotations)
     config = DataConfig.unav100(tmp_path / "a")
-    dataset = config.open(config.annotated().videos, None)
+    dataset = config.open(config.annotated().videos)
     assert sorted(dataset.videos) == ["cam0/0001", "cam1/0001"]
     assert len(dataset.read("cam0/0001")[0]) != len(dataset.read("cam1/0001")[0])
     out = replace(drawn[0], id="../out")

@@ -243,12 +243,3 @@ def test_a_window_begins_at_every_step_of_the_coarsest_level():
     windows = Windows(network())
     starts = [view.start for view in (*windows.push(*steps(230)), *windows.finish())]
     assert starts == [0, 32, 64, 96, 128, 160, 192]
-
-
-def test_the_name_that_detections_had_is_told_to_be_another_now():
-    from davel.detection import windows
-
-    with pytest.warns(DeprecationWarning, match="Found is Detections now"):
-        assert windows.Found is windows.Detections
-    with pytest.raises(AttributeError):
-        _ = windows.Lost

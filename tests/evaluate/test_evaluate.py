@@ -54,9 +54,9 @@ def same(ours: dict[str, EventList], theirs: dict[str, EventList]) -> bool:
 
 def test_what_is_found_does_not_depend_on_the_batch(model, dataset):
     told = []
-    one = predict(model, dataset, progress=lambda done, total: told.append((done, total)))
+    one = predict(model, dataset, report=lambda *now: told.append(now))
     assert all(len(events) for events in one.values())
-    assert told == [(i + 1, 7) for i in range(7)]
+    assert told == [("predict", i + 1, 7) for i in range(7)]
     assert same(predict(model, dataset, batch_size=3), one)
     assert not same(predict(model, dataset, without="audio"), one)
     assert not same(predict(model, dataset, without="audio", batch_size=3), one)

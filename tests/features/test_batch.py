@@ -187,7 +187,7 @@ def test_files_of_one_stem_in_two_folders_of_a_glob_stay_apart_and_are_trained_o
     videos = {id: Video(id, EventList.of([Event("bark", 0, 1)], labels), 2.0, subset="train") for id in ids}
     write_annotations(tmp_path / "a.json", Annotations.of(labels, videos))
     config = DataConfig(annotations=tmp_path / "a.json", features=tmp_path / "out")
-    dataset = config.open(config.annotated().videos, None)
+    dataset = config.open(config.annotated().videos)
     assert sorted(dataset.videos) == ids
     visual, _ = dataset.read("cam2/0001")
     np.testing.assert_array_equal(visual, FeatureStore(tmp_path / "out").read("cam2/0001").visual)

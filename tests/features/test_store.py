@@ -227,9 +227,9 @@ def test_one_bad_file_of_many_does_not_stop_the_others(tmp_path):
         videos,
         tmp_path / "cache",
         workers=2,
-        progress=lambda *x: told.append(x),
+        report=lambda *x: told.append(x),
         skip_broken=True,
     )
     assert list(opened.videos) == ["a", "b"]
     assert opened.skipped == ("bad",)
-    assert told[-1] == (3, 3)
+    assert told[-1][:3] == ("extract", 3, 3)

@@ -17,6 +17,7 @@ import davel
 from davel.compute.checkpoint import read_checkpoint
 from davel.core.errors import ConfigError, MediaError, MissingError
 from davel.features.reading import extract
+from davel.features.reading import read as read_features
 from davel.localize import expand
 from davel.models.saved import load_model
 
@@ -100,6 +101,34 @@ def test_a_black_or_silent_file_is_localized_like_any_other(localizer, tmp_path,
     result = localizer.localize(make_media(tmp_path / "a.mkv", **content))
     assert np.isfinite(result.events.scores).all()
     assert all(np.isfinite(gate).all() for gate in result.gates.values())
+
+
+def needing(localizer, *tracks: str) -> davel.Localizer:
+    return davel.Localizer(localizer.model, replace(localizer.info, tracks=tracks), "")
+
+
+@pytest.mark.parametrize(("needed", "given", "missing"), [("audio", "sound", "video"), ("visual", "pictures", "audio")])
+def test_a_model_says_which_tracks_a_file_must_have(localizer, tmp_path, needed, given, missing):
+    content = {"picture": None} if given == "sound" else {"sound": False}
+    path = make_media(tmp_path / "a.mkv", seconds=4, **content)
+    with pytest.raises(MediaError, match=f"has no {missing} track"):
+        localizer.localize(path)
+    alone = needing(localizer, needed)
+    result = alone.localize(path)
+    assert len(result.events)
+    assert result.coverage.both == getattr(result.coverage, "audio" if given == "sound" else "video")
+    (other,) = {"audio", "visual"} - {needed}
+    with pytest.raises(MediaError, match=f"has no {missing} track"):
+        needing(localizer, other).localize(path)
+    features = read_features(path, tracks=(needed,))
+    arrays = dict(zip(("visual", "audio"), map(np.concatenate, zip(*features.steps(), strict=True)), strict=True))
+    assert not arrays[other].any()
+    assert arrays[needed].any()
+    assert len(arrays[other]) == len(arrays[needed])
+
+
+def test_a_track_that_need_not_be_there_is_used_where_it_is(localizer, clip, result):
+    assert list(needing(localizer, "audio").localize(clip).events) == list(result.events)
 
 
 def test_the_json_holds_everything_needed_to_trust_the_events(result, localizer, tmp_path):

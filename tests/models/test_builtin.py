@@ -12,7 +12,7 @@ from davel import cli
 from davel.data.scenes.render import LABELS, render_scenes
 from davel.evaluate.metrics import decoys_reported, pair
 from davel.formats import read_annotations
-from davel.models.saved import BUILTIN
+from davel.models.saved import BUILTIN, find_model
 
 
 def test_the_shipped_model_is_small_and_knows_the_scenes_classes():
@@ -52,3 +52,9 @@ def test_the_demo_prints_found_against_true_and_says_where_its_files_are(tmp_pat
         assert f"{event['start']:.2f} - {event['end']:.2f}" in out
     assert "out/scene-31-00000.png" in out
     assert (tmp_path / "out" / "scene-31-00000.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_folder_of_the_shipped_models_name_that_holds_no_model_does_not_hide_it(tmp_path, monkeypatch):
+    (tmp_path / "scenes" / "videos").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert find_model("scenes").parent.name == "builtin"

@@ -18,7 +18,7 @@ import torch.utils.checkpoint
 from golden_values import GOLDEN
 from media_files import grey, make_media, tone
 
-import davel.train
+import davel.train.loop
 from davel.cli import app, main
 from davel.core.annotations import Annotations
 from davel.core.config import load_config
@@ -99,7 +99,7 @@ def datasets():
 
 @pytest.fixture
 def config(tmp_path, datasets, monkeypatch) -> TrainConfig:
-    monkeypatch.setattr(davel.train, "load_data", lambda *args: datasets)
+    monkeypatch.setattr(davel.train.loop, "load_data", lambda *args: datasets)
     monkeypatch.setattr(DataConfig, "annotated", lambda self: Annotations.of(LABELS, {}))
     recipe = Recipe(epochs=4, warmup_epochs=1, batch_size=4, learning_rate=3e-3, ema_decay=0.5, initial_positive=20)
     data = DataConfig(annotations=Path("a.json"), videos=Path("videos"))
@@ -131,12 +131,12 @@ def test_an_interrupted_run_ends_with_the_same_bits(config, tmp_path):
     class Interrupt(Exception):
         pass
 
-    def interrupt(now):
-        if now.step == 5:  # in the middle of the third epoch
+    def interrupt(step, done, total, note=""):
+        if step == "train" and done == 5:  # in the middle of the third epoch
             raise Interrupt
 
     with pytest.raises(Interrupt):
-        train(config, report=Reporting(on_progress=interrupt))
+        train(config, report=Reporting(interrupt))
     train(config, resume=True)
     ours, theirs = state(config), state(whole)
     assert ours["step"] == theirs["step"] == 8
@@ -168,7 +168,7 @@ def test_a_run_is_not_resumed_with_another_recipe(config):
 
 def test_a_loss_that_is_not_finite_stops_the_run(config, datasets, monkeypatch):
     broken = replace(datasets[0], read=lambda key: tuple(np.full_like(x, np.inf) for x in datasets[0].read(key)))
-    monkeypatch.setattr(davel.train, "load_data", lambda *args: (broken, datasets[1]))
+    monkeypatch.setattr(davel.train.loop, "load_data", lambda *args: (broken, datasets[1]))
     with pytest.raises(FloatingPointError, match="the loss is not finite at step 0"):
         train(config)
 
@@ -483,11 +483,11 @@ from typing import Any
 from davel.train import Reporting, train
 from davel.train.recipe import load_train_config
 
-def progress(now):
-    if now.epoch == 2:
+def progress(step, done, total, note=""):
+    if note.startswith("epoch 3"):
         os.kill(os.getpid(), signal.SIGKILL)
 
-train(replace(load_train_config(sys.argv[1]), output=Path(sys.argv[2])), report=Reporting(on_progress=progress))
+train(replace(load_train_config(sys.argv[1]), output=Path(sys.argv[2])), report=Reporting(progress))
 """
 
 

@@ -43,13 +43,3 @@ def test_every_error_is_one_line_of_json(server, done, monkeypatch, error, statu
     detail = server.json("GET", f"/api/jobs/{done['id']}/events", expect=status)["detail"]
     assert text in detail
     assert "\n" not in detail
-
-
-def test_the_old_name_of_the_settings_is_an_alias():
-    from davel.web import app
-    from davel.web.settings import ServerSettings
-
-    with pytest.warns(DeprecationWarning, match=r"davel\.web\.app\.Settings is davel\.web\.settings"):
-        assert app.Settings is ServerSettings
-    with pytest.raises(AttributeError):
-        _ = app.Nothing

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from asgi import Client
 
-from davel.web.security import is_loopback
 from davel.web.server import Server
-from davel.web.settings import ServerSettings
+from davel.web.settings import ServerSettings, is_loopback
 
 TOKEN = "correct horse battery"
 

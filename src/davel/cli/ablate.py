@@ -58,18 +58,17 @@ def ablate(
     except ValueError:
         raise typer.BadParameter(f"expected whole numbers by commas, got {seeds!r}", param_hint="--seeds") from None
     measured = []
-    with console.progress_bar() as bar:
-        task = bar.add_task("train", total=None, note="")
+    with console.progress() as progress:
 
         def report(name: str) -> Reporting:
-            from davel.train import Progress, Reporting
+            from davel.train import Reporting
 
-            def on_progress(now: Progress) -> None:
-                bar.update(task, completed=now.step, total=now.num_steps, note=name)
+            def on_progress(step: str, done: float, total: float | None, note: str = "") -> None:
+                progress(step, done, total, name if step == "train" else note)
 
             def on_epoch(line: dict[str, Any]) -> None:
                 mean = 100 * line["validation"]["average_mAP"]
-                bar.console.print(f"{name}: epoch {line['epoch']}: average mAP {mean:.1f}", highlight=False)
+                console.complain(f"{name}: epoch {line['epoch']}: average mAP {mean:.1f}")
 
             return Reporting(on_progress, on_epoch)
 

@@ -21,8 +21,7 @@ def compare(
     as_json: bool = typer.Option(False, "--json", help="A JSON object."),
 ) -> None:
     """mAP of each run, and its difference to the first with a 95 % interval over the same resampled videos."""
-    from davel.cli.evaluate import predictions_of
-    from davel.evaluate import differences, evaluate, report
+    from davel.evaluate import differences, evaluate, read_predictions, report
 
     if len(runs) < 2:
         raise typer.BadParameter("name at least two runs")
@@ -32,9 +31,13 @@ def compare(
         names = [str(run) for run in runs]
     evaluations = []
     for name, file in zip(names, files, strict=True):
-        found, videos, notes = predictions_of(file, annotations, subset)
-        labels = next(iter(videos.values())).events.labels
-        evaluations.append(evaluate(found, videos, labels, name=name, notes=notes, resamples=bootstrap))
+        found = read_predictions(file, annotations, subset)
+        for line in found.told:
+            console.complain(f"davel: {printable(line)}")
+        labels = next(iter(found.videos.values())).events.labels
+        evaluations.append(
+            evaluate(found.events, found.videos, labels, name=name, notes=found.notes, resamples=bootstrap)
+        )
     paired = [differences(evaluations[0], other, bootstrap) for other in evaluations[1:]]
     if as_json:
         content = {

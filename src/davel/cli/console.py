@@ -57,7 +57,7 @@ def end(failed: Sequence[Path], total: int) -> None:
 @contextmanager
 def progress() -> Iterator[Report]:
     """A bar for each step that is reported, on stderr where that is a terminal."""
-    with progress_bar() as bar:
+    with _bars() as bar:
         tasks: dict[str, TaskID] = {}
 
         def report(step: str, done: float, total: float | None, note: str = "") -> None:
@@ -68,8 +68,8 @@ def progress() -> Iterator[Report]:
         yield report
 
 
-def progress_bar() -> Progress:
-    """A bar on stderr with count, rate, time spent and time left; nothing where stderr is not a terminal."""
+def _bars() -> Progress:
+    """Bars on stderr with count, rate, time spent and time left; nothing where stderr is not a terminal."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

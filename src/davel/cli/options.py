@@ -57,7 +57,15 @@ def _flat(cls: type) -> Iterator[tuple[Field[Any], Any, Any]]:
             continue
         flag = field.metadata.get("flag", Flag())
         default = field.default if flag.shown is None else flag.shown
-        shown = typer.Option(default, *flags(field), help=docs.get(field.name), metavar=flag.metavar, min=flag.minimum)
+        shown = typer.Option(
+            default,
+            *flags(field),
+            help=docs.get(field.name),
+            metavar=flag.metavar,
+            min=flag.minimum,
+            max=flag.maximum,
+            envvar=flag.variable,
+        )
         if flag.text:
             kind = str if field.default is not None else str | None
         yield field, kind, shown

@@ -33,12 +33,12 @@ def plot(
     annotated = config.annotated().videos
     if unknown := [key for key in videos if key not in annotated]:
         raise ConfigError(f"{printable(unknown[0])}: is not among the {len(annotated)} annotated videos")
-    dataset = config.open({key: annotated[key] for key in videos}, None)
+    dataset = config.open({key: annotated[key] for key in videos})
     output.mkdir(parents=True, exist_ok=True)
-    with console.progress_bar() as bar:
-        for key in bar.track(videos, description="plot"):
-            picture = draw_compared(compare_models(localizers, dataset, key, threshold), output / f"{key}.png")
-            print(picture)
+    with console.progress() as report:
+        for done, key in enumerate(videos):
+            report("plot", done, len(videos), key)
+            print(draw_compared(compare_models(localizers, dataset, key, threshold), output / f"{key}.png"))
 
 
 def _names(models: list[str]) -> list[str]:

@@ -32,6 +32,9 @@ class Flag:
     """As `-o`, `--output` (default: made of the field's name)."""
     metavar: str | None = None
     minimum: float | None = None
+    maximum: float | None = None
+    variable: str | None = None
+    """Of the environment, that stands for the option where it is not given."""
     text: Callable[[str], Any] | None = None
     """Makes the value of what is typed. ValueError says what was expected."""
     shown: str | None = None

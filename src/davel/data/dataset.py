@@ -5,13 +5,11 @@ Shapes: B videos, T steps, Dv and Da channels of visual and audio features, N ev
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,19 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from davel.core.events import Video
+from davel.core.lazy import attributes
 from davel.features.spec import FeatureSpec
 from davel.models.detector import Truth
 
 Floats = NDArray[np.floating]
-AUGMENTATIONS = ("random_crop", "swap_audio", "join")
 
-
-def __getattr__(name: str) -> Any:
-    """What is in `davel.data.augment` now, for one release."""
-    if name not in AUGMENTATIONS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(f"{__name__}.{name} is davel.data.augment.{name} now", DeprecationWarning, stacklevel=2)
-    return getattr(import_module("davel.data.augment"), name)
+__getattr__ = attributes(
+    __name__, moved={name: f"davel.data.augment:{name}" for name in ("random_crop", "swap_audio", "join")}
+)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from davel.core.annotations import Annotations, Problem
 from davel.core.errors import ConfigError, MediaError, printable, refuse
 from davel.core.events import Video
 from davel.core.files import is_below
+from davel.core.progress import Report, silent
 from davel.data.check import Contents, Reader, contents
 from davel.data.dataset import Dataset
 from davel.data.simulate import simulation_of
@@ -87,7 +88,7 @@ class DataConfig:
             annotations = _with_durations(annotations, self.videos, self.annotations)
         return annotations.limited(self.classes, self.limit)
 
-    def open(self, videos: Mapping[str, Video], progress: Callable[[int, int], None] | None) -> Dataset:
+    def open(self, videos: Mapping[str, Video], report: Report = silent) -> Dataset:
         """The features of annotated videos; those that are not there yet are extracted."""
         if self.features is not None:
             kind = None if self.kind == DAVEL else self.kind
@@ -97,7 +98,7 @@ class DataConfig:
         assert self.videos is not None
         cache = self.cache or self.videos.parent / "features"
         return open_videos(
-            videos, self.videos, cache, self.extractor, self.workers, progress, skip_broken=self.skip_broken
+            videos, self.videos, cache, self.extractor, self.workers, report, skip_broken=self.skip_broken
         )
 
 
@@ -107,7 +108,7 @@ def open_videos(
     cache: Path,
     extractor: str = "light",
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    report: Report = silent,
     *,
     skip_broken: bool = False,
 ) -> Dataset:
@@ -121,14 +122,10 @@ def open_videos(
     jobs = {key: Job(path, cache, cache_key(path, extractor), settings) for key, path in files.items()}
     ids = {job.key: key for key, job in jobs.items()}
     workers = min(workers or os.cpu_count() or 1, max(len(jobs), 1)) if settings.family.parallel else 0
-    if progress and jobs:
-        progress(0, len(jobs))
-    with closing(extract_files(list(jobs.values()), workers=workers)) as outcomes:
-        for done, outcome in enumerate(outcomes, 1):
+    with closing(extract_files(list(jobs.values()), workers=workers, report=report)) as outcomes:
+        for outcome in outcomes:
             if outcome.status == "failed":
                 problems.append(Problem(ids[outcome.job.key], "unreadable", outcome.error))
-            if progress:
-                progress(done, len(jobs))
     problems += missing
     usable = _usable(videos, folder, problems, skip_broken)
     keys = {key: jobs[key].key for key in usable}

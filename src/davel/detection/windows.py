@@ -10,7 +10,6 @@ Shapes: T steps of the whole video, C classes, n steps that come at a time.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,10 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from davel.core.events import EventList
+from davel.core.lazy import attributes
 from davel.core.timeline import Curve, Timing
 from davel.detection import DecodeSettings
 from davel.detection.decode import WindowDecoder
 from davel.models.detector import Detector, DetectorOutputs
+
+__getattr__ = attributes(__name__, moved={"Found": "davel.detection.windows:Detections"})
 
 
 @dataclass(frozen=True)
@@ -153,10 +155,3 @@ def find_events(
     names = parts[0].curves if parts else ()
     curves = {name: Curve(timing, np.concatenate([part.curves[name].values for part in parts])) for name in names}
     return Detections(events.select(np.argsort(-events.scores, kind="stable")), curves)
-
-
-def __getattr__(name: str) -> object:
-    if name != "Found":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn("davel.detection.windows.Found is Detections now", DeprecationWarning, stacklevel=2)
-    return Detections

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from davel.core.errors import printable
-from davel.evaluate import ANALYSED, Evaluation, analysis
+from davel.evaluate import analysis
+from davel.evaluate.evaluation import ANALYSED, Evaluation
 from davel.evaluate.metrics import THRESHOLDS
 
 SHOWN = ("0.5", "0.6", "0.7", "0.8", "0.9")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,8 +124,8 @@ def extract_files(
     alone = workers == 0 and cluster is None
 
     def work(job: Job) -> Outcome:
-        def tell(seconds: float) -> None:
-            report("extract", finished, len(jobs), f"{job.path.name}: {seconds:.0f} s")
+        def tell(step: str, done: float, total: float | None, note: str = "") -> None:
+            report(step, finished, len(jobs), f"{note}: {done:.0f} s")
 
         return run_job(job, tell, extractors)
 
@@ -142,11 +142,11 @@ def extract_files(
             yield outcome
 
 
-def run_job(job: Job, progress: Callable[[float], None] | None = None, extractors: Extractors = PROCESS) -> Outcome:
+def run_job(job: Job, report: Report = silent, extractors: Extractors = PROCESS) -> Outcome:
     """Extract one file's features. ConfigError or MissingError if no file could be done."""
     started = time.monotonic()
     try:
-        written = FeatureStore(job.folder, extractors).write(job.path, job.key, job.settings, progress)
+        written = FeatureStore(job.folder, extractors).write(job.path, job.key, job.settings, report)
     except MediaError as error:
         return Outcome(job=job, status="failed", error=str(error), seconds=time.monotonic() - started)
     except DavelError:
@@ -154,7 +154,7 @@ def run_job(job: Job, progress: Callable[[float], None] | None = None, extractor
     except OSError as error:
         target = printable(error.filename or job.folder)
         raise ConfigError(f"{target}: cannot write: {error.strerror}: make room or name another folder") from error
-    except Exception as error:  # one file that nobody foresaw must not end a week's run
+    except Exception as error:  # noqa: BLE001  # one file that nobody foresaw must not end a week's run
         reason = f"{printable(job.path)}: unexpected {type(error).__name__}: {printable(error)}"
         return Outcome(job=job, status="failed", error=reason, seconds=time.monotonic() - started)
     return Outcome(job=job, status="done", seconds=time.monotonic() - started, written=written)

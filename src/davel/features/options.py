@@ -26,7 +26,7 @@ class ExtractOptions:
     """soxr, or resampy-0.2.2, as the published ones."""
     flow_updates: int | None = option(None, minimum=1)
     """Refinements of the flow; fewer than 20 are faster, and other features."""
-    others: list[str] | None = option(None, "--option", metavar="NAME=VALUE")  # noqa: RUF009
+    others: list[str] | None = option(None, "--option", metavar="NAME=VALUE")
     """An option of these features; may be repeated."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""

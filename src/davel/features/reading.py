@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from davel.core.errors import ConfigError, MediaError, printable
+from davel.core.lazy import attributes
 from davel.core.returning import consume, through
 from davel.features.family import Family, Maker, Precision, RowMaker, Rows, family
-from davel.features.spec import FeatureSpec
+from davel.features.spec import MODALITIES, FeatureSpec
 from davel.features.weights import Digests, stamps
 from davel.media import Coverage, MediaInfo, Picture, Sound, open_media
 from davel.media.recording import Live
+
+__getattr__ = attributes(__name__, moved={"extractor": "davel.features.reading:PROCESS.get"})
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -159,24 +162,28 @@ class Reading:
         start: float = 0.0,
         end: float | None = None,
         idle_seconds: float | None = None,
+        tracks: Collection[str] = MODALITIES,
     ) -> None:
-        """`start` should be a multiple of a step's length: the steps are those of the whole file from there on."""
+        """`start` should be a multiple of a step's length: the steps are those of the whole file from there on.
+
+        `tracks`: what the file must have. Where it has no other, the features of that one are zeros.
+        """
         self.extractor, self.path, self.start, self.end, self.idle_seconds = extractor, path, start, end, idle_seconds
+        self.tracks = tracks
         self.begin = 0.0
         """Seconds from which there are pictures and sound, as far as they have been read."""
         self.seconds = 0.0
         """Of media that have been read."""
         self.lengths = dict.fromkeys(extractor.family.streams, 0)
-        """The steps of each stream so far."""
+        """The steps so far of each stream that the file has."""
 
     def rows(self) -> Generator[tuple[str, NDArray[np.float32]], None, Facts]:
         """A stream's name and its next steps (n, D); returns what the file is, and what of it was decoded.
 
         MediaError if the file cannot be read as a whole.
         """
-        made, spec, frames = self.extractor.family, self.extractor.spec, self.extractor.family.frames
+        spec, frames = self.extractor.spec, self.extractor.family.frames
         fps, per_step, wanted = spec.picture_grid()
-        modalities = {stream.modality for stream in made.streams.values()}
         with open_media(self.path) if self.idle_seconds is None else Live(self.path, self.idle_seconds) as source:
             video, most = source.info.video, frames.largest_aspect
             if most and video and max(video.width, video.height) > most * min(video.width, video.height):
@@ -184,6 +191,7 @@ class Reading:
                     f"{printable(self.path)}: its pictures of {video.width}x{video.height} pixels are too long and "
                     f"narrow: cut them to {most:g}:1"
                 )
+            modalities = self._modalities(source.info)
             items = source.read(
                 fps=fps if "visual" in modalities else None,
                 sample_rate=spec.sample_rate if "audio" in modalities else None,
@@ -214,6 +222,16 @@ class Reading:
             for modality in sorted(makers, reverse=True):
                 yield from self._counted(makers[modality].finish())
             return source.info, coverage
+
+    def _modalities(self, info: MediaInfo) -> set[str]:
+        """Those of the family that the file has, or should have."""
+        there = {"visual": info.video is not None, "audio": info.audio is not None}
+        streams = self.extractor.family.streams
+        used: set[str] = {
+            stream.modality for stream in streams.values() if there[stream.modality] or stream.modality in self.tracks
+        }
+        self.lengths = {name: 0 for name, stream in streams.items() if stream.modality in used}
+        return used
 
     def num_steps(self, coverage: Coverage) -> int:
         """The steps that all streams have, when all were made. MediaError if there is none."""
@@ -246,9 +264,14 @@ class Reading:
             nonlocal waiting
             name, steps = row
             waiting[name] = np.concatenate([waiting[name], steps])
-            n = min(map(len, waiting.values()))
+            n = min(len(waiting[name]) for name in self.lengths)
             if n:
-                yield made.join(waiting)
+                missing = {
+                    name: np.zeros((n, stream.channels), np.float32)
+                    for name, stream in made.streams.items()
+                    if name not in self.lengths
+                }
+                yield made.join(waiting | missing)
                 waiting = {stream: rest[n:] for stream, rest in waiting.items()}
 
         info, coverage = yield from through(self.rows(), joined)
@@ -306,13 +329,15 @@ def read(
     *,
     idle_seconds: float | None = None,
     extractors: Extractors | None = None,
+    tracks: Collection[str] = MODALITIES,
 ) -> Reading:
     """A file, or what of it lies from `start` to `end` seconds; features are made as one iterates over its steps.
 
     With `idle_seconds` it is a recording that goes on (`davel.media.recording`), until nothing has come for so long.
+    `tracks` are those that it must have; the features of another are zeros where it has none.
     """
     made = Settings.named(settings) if isinstance(settings, str) else settings
-    return Reading((extractors or PROCESS).get(made), path, start, end, idle_seconds)
+    return Reading((extractors or PROCESS).get(made), path, start, end, idle_seconds, tracks)
 
 
 def ahead(items: Generator[T, None, R], depth: int, stop: Callable[[], None] = lambda: None) -> Generator[T, None, R]:
@@ -342,7 +367,7 @@ def ahead(items: Generator[T, None, R], depth: int, stop: Callable[[], None] = l
                     return
                 if not put((item, None)):
                     return
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
             put((None, error))
 
     thread = threading.Thread(target=work, name="davel-decoder", daemon=True)

@@ -5,15 +5,14 @@ One step of the feature sequence is `stride / fps` seconds; step i covers [i * s
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from fractions import Fraction
-from importlib import import_module
 from math import gcd
 from typing import TYPE_CHECKING, Any, Literal
 
 from davel.core.errors import ConfigError
+from davel.core.lazy import attributes
 from davel.core.timeline import Timing
 from davel.media.sampling import COLOURS, RESAMPLERS
 
@@ -176,11 +175,7 @@ class FeatureSpec:
 
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> FeatureSpec:
-        """The specifications that lay here before: for one release, an old name gives the new one and says so."""
-        moved = {"I3D_VGGISH": "davel.features.i3d_vggish", "ONE_PEACE": "davel.features.one_peace"}
-        if name not in moved:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        warnings.warn(f"{__name__}.{name} is {moved[name]}.SPEC now", DeprecationWarning, stacklevel=2)
-        return import_module(moved[name]).SPEC
+    __getattr__ = attributes(
+        __name__,
+        moved={"I3D_VGGISH": "davel.features.i3d_vggish:SPEC", "ONE_PEACE": "davel.features.one_peace:SPEC"},
+    )

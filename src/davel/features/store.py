@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from davel.core.errors import ConfigError, MediaError, printable
 from davel.core.files import is_below, read_json, replacing
+from davel.core.progress import Report, silent
 from davel.core.returning import consume
 from davel.features.family import Family, family, read_spec
 from davel.features.reading import PROCESS, Extractors, Features, Reading, Settings
@@ -159,9 +160,7 @@ class FeatureStore:
             return Stale(str(error)) if there else Missing()
         return Ready()
 
-    def write(
-        self, source: Path, key: str, settings: Settings, progress: Callable[[float], None] | None = None
-    ) -> Written:
+    def write(self, source: Path, key: str, settings: Settings, report: Report = silent) -> Written:
         """Extract a media file's features: all of its files, or none.
 
         MediaError if the file cannot be read as a whole, lacks a track, or is shorter than one step; OSError if nothing
@@ -180,8 +179,7 @@ class FeatureStore:
 
             def keep(row: tuple[str, NDArray[np.float32]]) -> None:
                 arrays[row[0]].append(row[1])
-                if progress:
-                    progress(reading.seconds)
+                report("extract", reading.seconds, None, source.name)
 
             info, coverage = consume(reading.rows(), keep)
             T = reading.num_steps(coverage)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from davel.core.lazy import attributes
 
 if TYPE_CHECKING:
     from davel.localize.batch import Failure, answer, localize_files
@@ -40,10 +41,4 @@ _HOMES = {
     "workspace": ("Workspace",),
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Imported when asked for: the command line reads the options without torch."""
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"davel.localize.{home}"), name)
-    raise AttributeError(f"module 'davel.localize' has no attribute {name!r}")
+__getattr__ = attributes(__name__, _HOMES)

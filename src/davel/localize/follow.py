@@ -44,7 +44,7 @@ class Following:
         self._model, self._labels, self._timing = model, info.labels, info.features.timing
         self._least, self._settings = least, settings
         making = Settings(info.features, str(model.device))
-        self._reading = read(path, making, idle_seconds=idle_seconds, extractors=extractors)
+        self._reading = read(path, making, idle_seconds=idle_seconds, extractors=extractors, tracks=info.tracks)
         self.coverage: Coverage | None = None
         """What was decoded; None before the last event."""
 

@@ -125,7 +125,7 @@ class Localizer:
             return self._localize(FeatureStore(kept, self.extractors).extracted(path, path.stem, making), choice)
         hop = making.spec.step_seconds * self.model.config.hop
         offset = math.floor(start / hop + 1e-9) * hop  # windows fall as on the whole file
-        reading = read(path, making, offset, end, extractors=self.extractors)
+        reading = read(path, making, offset, end, extractors=self.extractors, tracks=self.info.tracks)
 
         facts: list[tuple[MediaInfo, Coverage]] = []
 

@@ -5,12 +5,12 @@ Shapes: N bins, each the least and the greatest sample of its span.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from davel.core.progress import Report, silent
 from davel.media import Picture, open_media
 
 PEAKS_PER_SECOND = 100
@@ -18,11 +18,11 @@ SAMPLE_RATE = 8000
 
 
 def extremes(
-    path: Path, per_second: int = PEAKS_PER_SECOND, progress: Callable[[float], None] | None = None
+    path: Path, per_second: int = PEAKS_PER_SECOND, report: Report = silent, seconds: float | None = None
 ) -> NDArray[np.float32]:
     """(N, 2) of a file's sound, of so many a second, in -1..1; the last span is filled up with silence.
 
-    `progress` is told the seconds that are drawn. MediaError if the file cannot be read.
+    `report` is told the seconds that are drawn, of so many. MediaError if the file cannot be read.
     """
     width = SAMPLE_RATE // per_second
     parts, rest = [np.zeros((0, 2), np.float32)], np.zeros(0, np.float32)
@@ -33,8 +33,7 @@ def extremes(
             whole = len(samples) // width * width
             parts.append(_extremes(samples[:whole].reshape(-1, width)))
             rest = samples[whole:]
-            if progress:
-                progress((item.first + len(item.samples)) / (width * per_second))
+            report("peaks", (item.first + len(item.samples)) / (width * per_second), seconds, path.name)
     if len(rest):
         parts.append(_extremes(np.pad(rest, (0, width - len(rest)))[None]))
     return np.concatenate(parts)
@@ -45,9 +44,9 @@ def _extremes(bins: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([bins.min(1), bins.max(1)], axis=1).clip(-1, 1)
 
 
-def measure(path: Path, progress: Callable[[float], None] | None = None) -> NDArray[np.int8]:
+def measure(path: Path, report: Report = silent, seconds: float | None = None) -> NDArray[np.int8]:
     """(N, 2), of `PEAKS_PER_SECOND`, as int8 of full scale: small enough to keep. As `extremes` otherwise."""
-    return np.asarray(np.round(127 * extremes(path, progress=progress)), np.int8)
+    return np.asarray(np.round(127 * extremes(path, report=report, seconds=seconds)), np.int8)
 
 
 def between(peaks: NDArray[np.int8], start: float, end: float, bins: int) -> NDArray[np.int8]:

@@ -57,7 +57,7 @@ class Growing:
         """
         try:
             part = b"" if self._stopped.is_set() else self._next(size)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
             self._broken, part = error, b""
         if not part:
             self._stopped.set()

@@ -114,7 +114,7 @@ class Source:
         turned = self.info.video is not None and self.info.video.rotation % 180
         return 1 / aspect if turned else aspect
 
-    def read(
+    def read(  # noqa: C901  # one loop over packets: its cases are those of the files that there are
         self,
         *,
         fps: float | None,

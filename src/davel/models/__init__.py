@@ -8,6 +8,7 @@ packages are found by the entry point `davel.models`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -53,6 +54,9 @@ def __getattr__(name: str) -> Any:
     """The papers' classes, imported when they are asked for."""
     if name in _CLASSES:
         return getattr(import_module(MODELS[_CLASSES[name]]), name)
+    if name == "CONFIGS":
+        warnings.warn("davel.models.CONFIGS is davel.models.MODELS, of modules, now", DeprecationWarning, stacklevel=2)
+        return {model: import_module(module).Config for model, module in MODELS.items()}
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

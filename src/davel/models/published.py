@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from davel.core.errors import ConfigError
+from davel.core.lazy import attributes
+
+__getattr__ = attributes(__name__, moved={"from_published": "davel.models:from_published"})
 
 Names = list[tuple[str, str | Callable[[re.Match[str]], str]]]
 """Patterns of our names and what becomes of them, applied in order: the released name."""

@@ -19,11 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from davel.core.errors import ConfigError
+from davel.core.lazy import attributes
 from davel.models.blocks import Block, Conv, masked, position_table
 from davel.models.detector import Network, NetworkConfig, TrainingRecipe
 from davel.models.losses import Criterion
 from davel.models.outputs import Outputs
 from davel.models.published import Names, drain, shape_of, take
+
+__getattr__ = attributes(__name__, moved={"Runs": "davel.models.detector:Detector"})
 
 MODALITIES = ("visual", "audio")
 OTHER = {"visual": "audio", "audio": "visual"}

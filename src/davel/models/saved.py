@@ -181,9 +181,9 @@ def import_published(checkpoint: Path, folder: Path, labels: tuple[str, ...], na
 
 
 def find_model(name_or_dir: str | Path) -> Path:
-    """The folder of a built-in model, or the given one."""
+    """The given folder, or that of a built-in model; a folder of a built-in's name that holds no model hides none."""
     folder = Path(name_or_dir)
-    if not folder.is_dir() and (BUILTIN / name_or_dir).is_dir():
+    if not (folder / "model.json").is_file() and (BUILTIN / name_or_dir).is_dir():
         folder = BUILTIN / name_or_dir
     if not (folder / "model.json").is_file() or not (folder / "model.safetensors").is_file():
         known = ", ".join(sorted(path.parent.name for path in BUILTIN.glob("*/model.json")))

@@ -19,7 +19,7 @@ from davel.compute.device import choose_device
 from davel.evaluate import predict, score
 from davel.models import model_module
 from davel.models.saved import load_model
-from davel.train import Reporting, train
+from davel.train.loop import Reporting, train
 from davel.train.recipe import TrainConfig
 
 
@@ -144,7 +144,7 @@ def measure(config: TrainConfig, best: Path, device: str | torch.device = "auto"
     """The figures of a trained model on the test subset of its data."""
     model, info, _ = load_model(best)
     data = replace(config.data, skip_broken=False)  # a test without its broken videos is another test
-    dataset = data.open(data.annotated().subset(data.test), None)
+    dataset = data.open(data.annotated().subset(data.test))
     found = predict(model.to(choose_device(device)), dataset, config.detection, precision=config.compute.precision)
     origin = {"data": dataset.origin} if dataset.origin else {}
     return score(found, dataset.videos, len(info.labels)) | origin

@@ -16,6 +16,7 @@ from davel.core.config import parse, put, read_yaml
 from davel.core.errors import ConfigError, printable
 from davel.data.sources import DataConfig
 from davel.detection import DecodeSettings
+from davel.features.spec import MODALITIES
 from davel.models import DEFAULT, parse_network
 from davel.models.targets import REGRESSION_RANGES, Ranges
 
@@ -107,8 +108,15 @@ class TrainConfig:
     threshold: float | None = None
     """The score from which the model reports events unless told otherwise; by default the one with the best F1 on the
     validation videos."""
+    tracks: tuple[str, ...] = MODALITIES
+    """What a file must have for the kept model to look for events in it: `visual`, `audio`, or both. Where it has no
+    other, the features of that one are zeros."""
     tensorboard: bool = False
     """Also write the log for TensorBoard, into the run's folder. Needs the extra `tensorboard`."""
+
+    def __post_init__(self) -> None:
+        if not self.tracks or not set(self.tracks) <= set(MODALITIES):
+            raise ValueError(f"tracks must be some of {', '.join(MODALITIES)}, got {', '.join(self.tracks) or 'none'}")
 
     def beside(self, folder: Path, data: Path | None = None) -> TrainConfig:
         """The same with its relative paths taken from `folder`, those of the data from `data` if given."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +16,7 @@ from fastapi.staticfiles import StaticFiles
 
 from davel import __version__
 from davel.core.errors import DavelError
+from davel.core.lazy import attributes
 from davel.web.errors import answer_to
 from davel.web.routes import events, folder, info, jobs, media
 from davel.web.routes.common import refusals
@@ -76,10 +75,4 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"{place}: {first['msg']}"}, 422)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Settings":
-        warnings.warn(
-            "davel.web.app.Settings is davel.web.settings.ServerSettings now", DeprecationWarning, stacklevel=2
-        )
-        return ServerSettings
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = attributes(__name__, moved={"Settings": "davel.web.settings:ServerSettings"})

@@ -17,16 +17,10 @@ import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
+from davel.core.progress import Report
 from davel.web.jobs import Kind
 from davel.web.settings import LEAST_SCORE, SPARE_BYTES
-
-
-class Progress(Protocol):
-    def __call__(self, seconds: float, drawn: float = 0.0) -> None:
-        """Is told the seconds of the video that are done, and those whose sound is drawn then."""
-
 
 MAX_OUTPUT_BYTES = 2**30
 SPARE = 0.25
@@ -95,17 +89,18 @@ def work(task: Task) -> None:
 
     path, told, memory = Path(task.path), 0.0, Memory()
 
-    def progress(seconds: float, drawn: float = 0.0) -> None:
+    def report(step: str, done: float, total: float | None, note: str = "") -> None:
         nonlocal told
         if time.monotonic() - told > 0.2:
             told = time.monotonic()
+            seconds, drawn = (total or 0.0, done) if step == "peaks" else (done, 0.0)
             tell(seconds=seconds, duration=duration, drawn=drawn)
 
     try:
         duration = probe(path).duration_seconds
         tell(seconds=0.0, duration=duration)
         make = find_events if task.kind == "events" else make_copy
-        duration = make(task, progress, memory)
+        duration = make(task, report, memory)
     except (DavelError, MemoryError, OSError, RuntimeError) as error:
         text = str(error)
         if _out_of_memory(error) or memory.is_short:
@@ -117,8 +112,10 @@ def work(task: Task) -> None:
     tell(seconds=duration, duration=duration, done=True)
 
 
-def find_events(task: Task, progress: Progress, memory: Memory) -> float:
+def find_events(task: Task, report: Report, memory: Memory) -> float:
     """Localize, and draw the sound's peaks: the video's seconds."""
+    import numpy as np
+
     from davel.core.files import replacing
     from davel.formats import write_text, writer
     from davel.localize import load
@@ -127,8 +124,8 @@ def find_events(task: Task, progress: Progress, memory: Memory) -> float:
     path, folder = Path(task.path), Path(task.output)
     localizer = load(task.model, task.device)
     memory.loaded()
-    found = localizer.localize(path, threshold=LEAST_SCORE, report=lambda step, done, total, note="": progress(done))
-    peaks = measure(path, lambda drawn: progress(found.duration, drawn))
+    found = localizer.localize(path, threshold=LEAST_SCORE, report=report)
+    peaks = measure(path, report, found.duration) if found.info.audio else np.zeros((0, 2), np.int8)
     if memory.is_short:
         raise MemoryError
     with replacing(folder / "peaks.bin") as temporary:
@@ -138,16 +135,16 @@ def find_events(task: Task, progress: Progress, memory: Memory) -> float:
     return found.duration
 
 
-def make_copy(task: Task, progress: Progress, memory: Memory) -> float:
+def make_copy(task: Task, report: Report, memory: Memory) -> float:
     """Write a copy that browsers can play: its seconds."""
     from davel.core.errors import DavelError
     from davel.core.files import replacing
     from davel.web.copies import write_copy
 
-    def checked(seconds: float) -> None:
+    def checked(step: str, done: float, total: float | None, note: str = "") -> None:
         if shutil.disk_usage(task.output).free < SPARE_BYTES:
             raise DavelError(f"{task.name}: cannot be copied: the server's disk is full: delete some videos")
-        progress(seconds)
+        report(step, done, total, note)
 
     with replacing(Path(task.output) / "copy.mp4") as temporary:
         seconds = write_copy(Path(task.path), temporary, MAX_OUTPUT_BYTES, checked)

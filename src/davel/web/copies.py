@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from davel.core.errors import DavelError, MissingError, printable
+from davel.core.progress import Report, silent
 from davel.core.returning import consume
 from davel.media import Picture, Sound, Source, open_media
 
@@ -32,8 +32,8 @@ KEY_SECONDS = 2
 BT601 = 6  # SMPTE 170M in H.264's table of matrices
 
 
-def write_copy(path: Path, target: Path, most_bytes: int, progress: Callable[[float], None]) -> float:
-    """Write an MP4 of at most so many bytes: its seconds. `progress` is told those that are done.
+def write_copy(path: Path, target: Path, most_bytes: int, report: Report = silent) -> float:
+    """Write an MP4 of at most so many bytes: its seconds. `report` is told those that are done.
 
     Its time zero is that of `davel.media`, so events lie in it where they lie in the video. MediaError if that cannot
     be read, MissingError if this PyAV has no coder, DavelError if the copy does not fit.
@@ -45,7 +45,7 @@ def write_copy(path: Path, target: Path, most_bytes: int, progress: Callable[[fl
         raise MissingError(f"{name}: cannot be copied: this PyAV has no libx264: pip install --upgrade av") from error
     try:
         with open_media(path) as source:
-            return _write(source, target, most_bytes, progress)
+            return _write(source, target, most_bytes, report)
     except av.error.FFmpegError as error:
         why = {
             errno.EFBIG: f"the copy takes more than {most_bytes / 1e9:.3g} GB: cut the video into parts",
@@ -54,7 +54,7 @@ def write_copy(path: Path, target: Path, most_bytes: int, progress: Callable[[fl
         raise DavelError(f"{name}: cannot be copied: {why}") from error
 
 
-def _write(source: Source, target: Path, most_bytes: int, progress: Callable[[float], None]) -> float:
+def _write(source: Source, target: Path, most_bytes: int, report: Report = silent) -> float:
     height, width = size_of(source)
     bits = picture_bits(source.info.duration_seconds, most_bytes)
     with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as copy:
@@ -77,7 +77,8 @@ def _write(source: Source, target: Path, most_bytes: int, progress: Callable[[fl
             else:
                 heard = (item.first + len(item.samples)) / SAMPLE_RATE
                 copy.mux(audio.encode(_sound(item)))
-            progress((seen + heard) / 2)  # moves also where a file holds one track behind the other
+            # both, so that it also moves where a file holds one track behind the other
+            report("copy", (seen + heard) / 2, source.info.duration_seconds)
 
         coverage = consume(source.read(fps=FPS, sample_rate=SAMPLE_RATE, size=(height, width)), write)
         copy.mux(video.encode(None))

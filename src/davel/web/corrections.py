@@ -110,7 +110,7 @@ class Corrections:
                 with replacing(self.table) as temporary:
                     temporary.write_bytes(text)
                 self.database.remember("table", sha256(text).hexdigest())
-            except Exception as error:  # what people saved is in the database already
+            except Exception as error:  # noqa: BLE001  # what people saved is in the database already
                 log.warning(f"{printable(self.table)}: not written: {error}")
 
     def _set_aside(self, text: bytes) -> None:

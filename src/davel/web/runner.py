@@ -137,7 +137,7 @@ class Runner:
                 wrong = self._run(job, kind)
             except Stopped:
                 return
-            except Exception as problem:
+            except Exception as problem:  # noqa: BLE001  # a thread that ends takes its jobs with it
                 wrong = f"{job.name}: cannot be worked on: {getattr(problem, 'strerror', None) or problem}"
             self._end(job, kind, wrong)
 

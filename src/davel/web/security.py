@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import json
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
@@ -18,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from davel.web.settings import is_loopback
 
 COOKIE = "davel_token"
 MAX_BODY_BYTES = 16 * 2**20
@@ -33,14 +34,6 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own, as nobody else can reach it."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost"
 
 
 def session_of(token: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,3 +53,11 @@ class ServerSettings:
     def table(self) -> Path:
         """Where the corrections also stand, for people and `davel data init`."""
         return self.data / "events.csv"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine's own, as nobody else can reach it."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
