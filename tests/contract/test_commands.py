@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import typer
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 
 from davel import cli
 from davel.core.errors import ConfigError, DavelError, MediaError, MissingError
-from davel.core.options import OptionError
+from davel.core.options import OptionError, field_docs
 
 APP = typer.main.get_command(cli.app)
 NOWHERE = "no-such-folder/no-such-file"
@@ -143,3 +145,26 @@ def test_every_module_of_a_command_is_used():
     modules = {path.stem for path in Path(cli.__file__).parent.glob("*.py")} - {"__init__", "console", "options"}
     used = {command.callback.__module__.rpartition(".")[2] for command in COMMANDS.values()}
     assert modules - {"cluster"} == used
+
+
+@every_command
+def test_the_options_are_a_frozen_dataclass_whose_docstrings_are_the_help(names):
+    given = {p.name: p for p in COMMANDS[names].params if p.param_type_name == "option" and p.name != "help"}
+    if not given:
+        pytest.skip("no options")
+    kind = inspect.unwrap(COMMANDS[names].callback).__davel_options__
+    docs = dict(every_doc(kind))
+    assert kind.__dataclass_params__.frozen
+    assert set(given) - {"output"} <= docs.keys()  # where a command writes may be an argument that must be given
+    for name, parameter in given.items():
+        assert parameter.help == docs.get(name, parameter.help)
+
+
+def every_doc(kind: type) -> Iterator[tuple[str, str]]:
+    """The fields' docstrings, those of parts among them."""
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        if is_dataclass(hints[each.name]):
+            yield from every_doc(hints[each.name])
+        else:
+            yield each.name, field_docs(kind)[each.name]

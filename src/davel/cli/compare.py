@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -10,15 +11,30 @@ from rich.markup import escape
 from rich.table import Table
 
 from davel.cli import console
+from davel.cli.options import with_options
 from davel.core.errors import printable
+from davel.core.options import option
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """What runs are held against."""
+
+    annotations: Path
+    """True events, in any format."""
+    subset: str = "test"
+    """The subset."""
+    bootstrap: int = option(1000, minimum=1)
+    """Resamples of the videos, the same for all runs."""
+    as_json: bool = option(False, "--json")
+    """A JSON object."""
+
+
+@with_options(CompareOptions)
 def compare(
     runs: list[Path] = typer.Argument(help="Files of predictions in any format, or folders of davel evaluate -o."),
-    annotations: Path = typer.Option(help="True events, in any format."),
-    subset: str = typer.Option("test", help="The subset."),
-    bootstrap: int = typer.Option(1000, min=1, help="Resamples of the videos, the same for all runs."),
-    as_json: bool = typer.Option(False, "--json", help="A JSON object."),
+    *,
+    options: CompareOptions,
 ) -> None:
     """mAP of each run, and its difference to the first with a 95 % interval over the same resampled videos."""
     from davel.evaluate import differences, evaluate, read_predictions, report
@@ -31,17 +47,17 @@ def compare(
         names = [str(run) for run in runs]
     evaluations = []
     for name, file in zip(names, files, strict=True):
-        found = read_predictions(file, annotations, subset)
+        found = read_predictions(file, options.annotations, options.subset)
         for line in found.told:
             console.complain(f"davel: {printable(line)}")
         labels = next(iter(found.videos.values())).events.labels
         evaluations.append(
-            evaluate(found.events, found.videos, labels, name=name, notes=found.notes, resamples=bootstrap)
+            evaluate(found.events, found.videos, labels, name=name, notes=found.notes, resamples=options.bootstrap)
         )
-    paired = [differences(evaluations[0], other, bootstrap) for other in evaluations[1:]]
-    if as_json:
+    paired = [differences(evaluations[0], other, options.bootstrap) for other in evaluations[1:]]
+    if options.as_json:
         content = {
-            "subset": subset,
+            "subset": options.subset,
             "runs": [
                 {
                     "name": e.name,
@@ -59,7 +75,7 @@ def compare(
     out = console.results()
     for note in dict.fromkeys(f"{e.name}: {note}" for e in evaluations for note in e.notes):
         out.print(escape(printable(note)))
-    table = Table("run", *report.SHOWN, "Avg.", title=f"mAP on {len(evaluations[0].videos)} videos ({subset})")
+    table = Table("run", *report.SHOWN, "Avg.", title=f"mAP on {len(evaluations[0].videos)} videos ({options.subset})")
     for evaluation in evaluations:
         table.add_row(escape(printable(evaluation.name)), *report.cells(evaluation))
     for name, difference in zip(names[1:], paired, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from davel.cli import console
+from davel.cli.options import with_options
 from davel.core.errors import printable
+from davel.core.options import option
 
 if TYPE_CHECKING:
     from davel.data.check import Report
@@ -21,23 +24,42 @@ if TYPE_CHECKING:
 app = typer.Typer(name="data", help="Check, start, count and simulate data sets.", no_args_is_help=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """What of a data set is read."""
+
+    features: str | None = None
+    """Which features, where the folder does not tell."""
+    annotations: Path | None = None
+    """Another annotation file."""
+    workers: int = option(4, minimum=1)
+    """Threads that read."""
+    as_json: bool = option(False, "--json")
+    """Everything, as a JSON object."""
+
+
 @app.command()
+@with_options(CheckOptions)
 def check(
     folder: Path = typer.Argument(help="A data set in UnAV-100's layout: annotations/ and av_features/."),
-    features: str | None = typer.Option(None, help="Which features, where the folder does not tell."),
-    annotations: Path | None = typer.Option(None, help="Another annotation file."),
-    workers: int = typer.Option(4, min=1, help="Threads that read."),
-    as_json: bool = typer.Option(False, "--json", help="Everything, as a JSON object."),
+    *,
+    options: CheckOptions,
 ) -> None:
     """Read every annotation and feature file, and list all that is wrong. Exit code 4 if something is."""
     from davel.data.check import check as run
     from davel.data.sources import DataConfig
 
-    config = DataConfig.unav100(folder, features)
+    config = DataConfig.unav100(folder, options.features)
     assert config.features is not None
     with console.progress() as report:
-        found = run(annotations or config.annotations, config.features, config.kind, workers=workers, report=report)
-    if as_json:
+        found = run(
+            options.annotations or config.annotations,
+            config.features,
+            config.kind,
+            workers=options.workers,
+            report=report,
+        )
+    if options.as_json:
         print(json.dumps(found.to_dict(), indent=1))
     else:
         _show(found)
@@ -79,26 +101,39 @@ def _show(report: Report) -> None:
     out.print(f"{len(report.problems)} problems (all of them: --json)")
 
 
+@dataclass(frozen=True, kw_only=True)
+class InitOptions:
+    """How a table becomes a data set."""
+
+    videos: Path | None = None
+    """Folder of the videos (default: the table's)."""
+    output: Path = option(Path("."), "-o", "--output")
+    """Folder for annotations.json and train.yaml."""
+    split: str = "80/10/10"
+    """Parts of the videos for training, validation and test."""
+    seed: int = option(0, minimum=0)
+    """Which videos go where."""
+
+
 @app.command()
+@with_options(InitOptions)
 def init(
     table: Path = typer.Argument(metavar="CSV", help="Lines of file,start,end,label; a file alone has no event."),
-    videos: Path | None = typer.Option(None, help="Folder of the videos (default: the table's)."),
-    output: Path = typer.Option(Path("."), "-o", "--output", help="Folder for annotations.json and train.yaml."),
-    split: str = typer.Option("80/10/10", help="Parts of the videos for training, validation and test."),
-    seed: int = typer.Option(0, min=0, help="Which videos go where."),
+    *,
+    options: InitOptions,
 ) -> None:
-    """Start from a table of events: annotations with a split, and a configuration to train with."""
+    """Start from a table of events: annotations with a options.split, and a configuration to train with."""
     from davel.data.setup import write_project
     from davel.data.table import Split, read_table
 
     try:
-        parts = Split.read(split)
+        parts = Split.read(options.split)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--split") from None
-    folder = videos or table.parent
+    folder = options.videos or table.parent
     with console.progress() as report:
-        annotations = read_table(table, folder, parts, seed, report)
-    config = write_project(output, annotations, folder)
+        annotations = read_table(table, folder, parts, options.seed, report)
+    config = write_project(options.output, annotations, folder)
     counts = Counter(video.subset for video in annotations.videos.values())
     listed = ", ".join(f"{count} {subset}" for subset, count in counts.items())
     console.complain(f"{len(annotations.videos)} videos ({listed}), {len(annotations.labels)} classes")
@@ -106,26 +141,37 @@ def init(
     print(config)
 
 
+@dataclass(frozen=True, kw_only=True)
+class StatisticsOptions:
+    """How a data set is counted."""
+
+    plot: Path | None = None
+    """Also draw them into this PNG."""
+    as_json: bool = option(False, "--json")
+    """Everything, as a JSON object."""
+
+
 @app.command()
+@with_options(StatisticsOptions)
 def stats(
     source: Path = typer.Argument(metavar="FILE_OR_DIR", help="Annotations, or a folder in UnAV-100's layout."),
-    plot: Path | None = typer.Option(None, help="Also draw them into this PNG."),
-    as_json: bool = typer.Option(False, "--json", help="Everything, as a JSON object."),
+    *,
+    options: StatisticsOptions,
 ) -> None:
     """Count videos, events and classes; say how long they are, and how much happens at once."""
     from davel.data.stats import statistics
     from davel.data.unav100 import ANNOTATIONS
     from davel.formats import read_annotations
 
-    if plot:
+    if options.plot:
         from davel.plot import draw_statistics, require_matplotlib
 
         require_matplotlib()
     annotations = read_annotations(source / ANNOTATIONS if source.is_dir() else source)
     counted = statistics(annotations)
-    if plot:
-        draw_statistics(annotations, counted, plot)
-    if as_json:
+    if options.plot:
+        draw_statistics(annotations, counted, options.plot)
+    if options.as_json:
         print(json.dumps(counted.to_dict(), indent=1))
     else:
         _count(counted)
@@ -157,30 +203,50 @@ def _count(s: Statistics) -> None:
     console.results().print(table)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SimulateOptions:
+    """What is drawn."""
+
+    annotations: Path | None = None
+    """For these videos and events (default: drawn ones)."""
+    features: str = "i3d-vggish"
+    """Which features to imitate in size and timing."""
+    seed: int = option(0, minimum=0)
+    """Which: the same seed gives the same features."""
+    lazy: bool = False
+    """Draw features when they are read: nothing but annotations on disk."""
+    videos: int | None = option(None, minimum=1)
+    """How many to draw (default: 100); of given ones, so many to train and a third for the others."""
+    classes: int | None = option(None, minimum=1)
+    """How many to draw (default: 10), or to keep of given ones."""
+    workers: int = option(2, minimum=1)
+    """Threads that draw and write."""
+
+
 @app.command()
+@with_options(SimulateOptions)
 def simulate(
     output: Path = typer.Argument(help="Folder for annotations/ and av_features/."),
-    annotations: Path | None = typer.Option(None, help="For these videos and events (default: drawn ones)."),
-    features: str = typer.Option("i3d-vggish", help="Which features to imitate in size and timing."),
-    seed: int = typer.Option(0, min=0, help="Which: the same seed gives the same features."),
-    lazy: bool = typer.Option(
-        False, "--lazy", help="Draw features when they are read: nothing but annotations on disk."
-    ),
-    videos: int | None = typer.Option(
-        None, min=1, help="How many to draw (default: 100); of given ones, so many to train and a third for the others."
-    ),
-    classes: int | None = typer.Option(None, min=1, help="How many to draw (default: 10), or to keep of given ones."),
-    workers: int = typer.Option(2, min=1, help="Threads that draw and write."),
+    *,
+    options: SimulateOptions,
 ) -> None:
     """Draw features of real size, where the real ones cannot be had; figures made of them are marked as simulated."""
     from davel.data.simulate import draw_annotations
     from davel.data.simulate import simulate as run
     from davel.formats import read_annotations
 
-    if annotations:
-        chosen = read_annotations(annotations).limited(classes, videos)
+    if options.annotations:
+        chosen = read_annotations(options.annotations).limited(options.classes, options.videos)
     else:
-        chosen = draw_annotations(videos or 100, classes or 10, seed)
+        chosen = draw_annotations(options.videos or 100, options.classes or 10, options.seed)
     with console.progress() as report:
-        folder = run(output, chosen, features=features, seed=seed, lazy=lazy, workers=workers, report=report)
+        folder = run(
+            output,
+            chosen,
+            features=options.features,
+            seed=options.seed,
+            lazy=options.lazy,
+            workers=options.workers,
+            report=report,
+        )
     print(folder)

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-import typer
 from rich.markup import escape
 from rich.table import Table
 
 from davel.cli import console
+from davel.cli.options import with_options
+from davel.core.options import option
 
 SEED = 2056
 """Of no scene that a shipped model was trained on."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """Which scene, and where it goes."""
+
+    output: Path = option(Path("demo"), "-o", "--output")
+    """Folder for the video and what is found in it."""
+    seed: int = option(SEED, minimum=1)
+    """Another seed is another scene (the model was trained on those of 0)."""
+
+
+@with_options(DemoOptions)
 def demo(
-    output: Path = typer.Option(Path("demo"), "-o", "--output", help="Folder for the video and what is found in it."),
-    seed: int = typer.Option(SEED, min=1, help="Another seed is another scene (the model was trained on those of 0)."),
+    *,
+    options: DemoOptions,
 ) -> None:
     """Render a scene, find its events, and compare them with the truth."""
     from davel.data.scenes.render import render_scenes
@@ -26,12 +39,14 @@ def demo(
     from davel.plot import draw, require_matplotlib
 
     require_matplotlib()
-    annotations = read_annotations(render_scenes(output, num_videos=1, seed=seed, subset="test", workers=1))
+    annotations = read_annotations(
+        render_scenes(options.output, num_videos=1, seed=options.seed, subset="test", workers=1)
+    )
     ((key, video),) = annotations.videos.items()
-    path = output / "videos" / f"{key}.mp4"
+    path = options.output / "videos" / f"{key}.mp4"
     result = load("scenes").localize(path)
-    json_path = result.save(output / f"{key}.json")
-    picture = draw(result, output / f"{key}.png", truth=video.events)
+    json_path = result.save(options.output / f"{key}.json")
+    picture = draw(result, options.output / f"{key}.png", truth=video.events)
 
     table = Table("event", "true", "found", "score", "overlap", title=escape(f"{path}"), title_justify="left")
     for true, found, overlap in pair(video.events, result.events):

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from davel.cli import console
+from davel.cli.options import with_options
 from davel.core.errors import ConfigError, printable
+from davel.core.options import option
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What is written."""
+
+    output: Path | None = option(None, "-o", "--output")
+    """The file (default: the model's name and .onnx)."""
+
+
+@with_options(ExportOptions)
 def export(
     model: str = typer.Argument(help="A built-in model or a model's folder."),
-    output: Path | None = typer.Option(None, "-o", "--output", help="The file (default: the model's name and .onnx)."),
+    *,
+    options: ExportOptions,
 ) -> None:
     """Write a model as an ONNX file, checked against what it was made of; `davel localize -m FILE.onnx` runs it."""
     from davel.models.onnx import export as write
 
-    target = output or Path(f"{Path(model).name}.onnx")
+    target = options.output or Path(f"{Path(model).name}.onnx")
     if target.suffix != ".onnx":
         raise typer.BadParameter(f"name a file that ends in .onnx, not {target.name}", param_hint="--output")
     try:

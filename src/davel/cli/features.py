@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import typer
@@ -11,7 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from davel.cli import console
+from davel.cli.options import with_options
 from davel.core.errors import printable
+from davel.core.options import option
 
 app = typer.Typer(name="features", help="Feature files.", no_args_is_help=True)
 MOST_ROWS = 30
@@ -22,11 +24,21 @@ def _features() -> None:
     pass
 
 
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """How a comparison is shown."""
+
+    as_json: bool = option(False, "--json")
+    """Print every comparison as JSON."""
+
+
 @app.command()
+@with_options(VerifyOptions)
 def verify(
     ours: Path = typer.Argument(help="A folder of features, or one .npy file."),
     reference: Path = typer.Argument(help="The published ones, likewise."),
-    as_json: bool = typer.Option(False, "--json", help="Print every comparison as JSON."),
+    *,
+    options: VerifyOptions,
 ) -> None:
     """Compare features with published ones: lengths, offset, cosine, and why they differ.
 
@@ -35,7 +47,7 @@ def verify(
     from davel.features.verify import compare_folders, summary
 
     results = compare_folders(ours, reference)
-    if as_json:
+    if options.as_json:
         print(json.dumps([asdict(result) for result in results], indent=2))
     else:
         table = Table("file", "steps", "reference", "offset", "cosine", "")

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 import typer
 
 from davel.cli import console
+from davel.cli.options import with_options
+from davel.core.options import option
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """What a checkpoint does not tell."""
+
+    annotations: Path
+    """The annotations it was trained on: they name its classes."""
+    output: Path = option(MISSING, "-o", "--output")
+    """The model's folder."""
+
+
+@with_options(ImportOptions)
 def import_model(
-    checkpoint: Path = typer.Argument(help="A released checkpoint of CCNet or unav, as model_best.pth.tar."),
-    annotations: Path = typer.Option(help="The annotations it was trained on: they name its classes."),
-    output: Path = typer.Option(..., "-o", "--output", help="The model's folder."),
+    checkpoint: Path = typer.Argument(help="A released checkpoint, as model_best.pth.tar."),
+    *,
+    options: ImportOptions,
 ) -> None:
     """Make a model's folder of a released checkpoint, for evaluate, plot and localize; its weights stay the same."""
     from davel.formats import read_annotations
     from davel.models.saved import import_published
 
-    info = import_published(checkpoint, output, read_annotations(annotations, durations=False).labels)
+    info = import_published(checkpoint, options.output, read_annotations(options.annotations, durations=False).labels)
     console.complain(
         f"{info.config.num_classes} classes, {info.config.max_length} steps, reads {info.features.name} features"
     )
-    print(output)
+    print(options.output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, get_type_hints
 
 import typer
@@ -42,6 +42,7 @@ def with_options(cls: type) -> Callable[[Callable[..., None]], Callable[..., Non
         command.__module__ = function.__module__
         command.__annotations__ = hints | {"return": None}
         command.__signature__ = inspect.Signature(keyword_only + parameters)  # type: ignore[attr-defined]
+        command.__davel_options__ = cls  # type: ignore[attr-defined]
         return command
 
     return decorate
@@ -57,8 +58,9 @@ def _flat(cls: type) -> Iterator[tuple[Field[Any], Any, Any]]:
             continue
         flag = field.metadata.get("flag", Flag())
         default = field.default if flag.shown is None else flag.shown
+        needed = field.default is MISSING and field.default_factory is MISSING
         shown = typer.Option(
-            default,
+            ... if needed else default,
             *flags(field),
             help=docs.get(field.name),
             metavar=flag.metavar,

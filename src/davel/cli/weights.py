@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -9,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from davel.cli import console
+from davel.cli.options import with_options
 from davel.core.errors import printable
 
 app = typer.Typer(name="weights", help="The published weights of the feature families.", no_args_is_help=True)
@@ -35,14 +37,24 @@ def list_() -> None:
         console.complain(f"davel: {problem}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FetchOptions:
+    """How weights are had."""
+
+    offline: bool = False
+    """Only say what is missing (as DAVEL_OFFLINE=1 does)."""
+
+
 @app.command()
+@with_options(FetchOptions)
 def fetch(
     names: list[str] | None = typer.Argument(None, help=NAMES),
-    offline: bool = typer.Option(False, "--offline", help="Only say what is missing (as DAVEL_OFFLINE=1 does)."),
+    *,
+    options: FetchOptions,
 ) -> None:
     """Download what is not there; an interrupted download is gone on with."""
     for name in _chosen(names):
-        console.results().print(printable(_fetch(name, offline)), markup=False)
+        console.results().print(printable(_fetch(name, options.offline)), markup=False)
 
 
 def _chosen(names: list[str] | None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ class Flag:
     """The default as it is typed."""
 
 
-def option(default: Any, *names: str, **look: Any) -> Any:
-    """A field that is an option: its default, its names on the command line, and what else `Flag` has."""
+def option(default: Any = MISSING, *names: str, **look: Any) -> Any:
+    """A field that is an option: its default (without one it must be given), its names, and what else `Flag` has."""
     return field(default=default, metadata={"flag": Flag(names, **look)})
 
 

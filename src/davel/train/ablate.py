@@ -7,6 +7,7 @@ CMCC there is neither CMI nor TCG, without MTGC neither C2F, TDM nor F2C; the ab
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,9 +18,12 @@ import torch
 
 from davel.compute.device import choose_device
 from davel.evaluate import predict, score
+from davel.evaluate.report import SHOWN, markdown_table
+from davel.formats import write_text
 from davel.models import model_module
 from davel.models.saved import load_model
 from davel.train.loop import Reporting, train
+from davel.train.options import AblateOptions
 from davel.train.recipe import TrainConfig
 
 
@@ -148,3 +152,43 @@ def measure(config: TrainConfig, best: Path, device: str | torch.device = "auto"
     found = predict(model.to(choose_device(device)), dataset, config.detection, precision=config.compute.precision)
     origin = {"data": dataset.origin} if dataset.origin else {}
     return score(found, dataset.videos, len(info.labels)) | origin
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table's rows, the scale at which they were trained, and how it is written."""
+
+    table: Table
+    scale: tuple[str, ...]
+    rows: tuple[Measured, ...]
+
+    @classmethod
+    def of(cls, table: Table, options: AblateOptions, rows: Sequence[Measured]) -> Report:
+        origin = next((str(run["data"]) for row in rows for run in row.runs if "data" in run), options.data.name)
+        seeds = ",".join(map(str, options.seeds))
+        return cls(table, (f"{options.config} on {origin}", *options.changes, f"seeds {seeds}"), tuple(rows))
+
+    @property
+    def title(self) -> str:
+        return f"Table {self.table.number}, {self.table.title}: mAP on the test subset; {', '.join(self.scale)}"
+
+    def lines(self) -> list[list[str]]:
+        """Cells of the head and of each row, in per cent."""
+        lines = [[*self.table.columns, *SHOWN, "Avg.", "Avg. in the paper"]]
+        for m in self.rows:
+            cells = []
+            for threshold in (*SHOWN, None):
+                mean, deviation = m.mean(threshold)
+                cells.append(f"{100 * mean:.1f}" + (f" ± {100 * deviation:.1f}" if len(m.runs) > 1 else ""))
+            lines.append([*m.row.cells, *cells, f"{m.row.published}" if m.row.published else "–"])
+        return lines
+
+    def save(self, folder: Path) -> None:
+        """Write table-N.json and table-N.md."""
+        content = {
+            "table": self.table.number,
+            "scale": list(self.scale),
+            "rows": [{"key": m.row.key, "published": m.row.published, "runs": m.runs} for m in self.rows],
+        }
+        write_text(folder / f"table-{self.table.number}.json", json.dumps(content, indent=1) + "\n")
+        write_text(folder / f"table-{self.table.number}.md", f"{self.title}\n\n{markdown_table(self.lines())}")
