@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import own_family
 import pytest
 from media_files import grey, make_media
 from small_networks import published
+from web_server import assert_alike, start
 
 from davel.core.errors import ConfigError
 from davel.features.family import FAMILIES, Family, broken, families, family, read_spec
@@ -150,7 +152,9 @@ def test_one_picture_a_step_and_the_mean_of_finer_sound(own, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_family_of_another_package_goes_through_extract_train_localize_and_follow(own, run, tmp_path):
+def test_a_family_of_another_package_goes_through_extract_train_localize_follow_a_cluster_and_the_page(
+    own, run, tmp_path
+):
     events = {}
     for i in range(4):
         make_media(tmp_path / f"v{i}.mkv", seconds=8, picture=lambda t: grey(250 if 2 < t < 6 else 0))
@@ -164,7 +168,7 @@ def test_a_family_of_another_package_goes_through_extract_train_localize_and_fol
     (tmp_path / "train.yaml").write_text(
         "name: own\noutput: run\ndata: {annotations: annotations.json, features: made}\n"
         "model: {max_length: 32, width: 8, class_width: 4}\n"
-        "recipe: {epochs: 1, warmup_epochs: 0, batch_size: 2}\n"
+        "recipe: {epochs: 60, warmup_epochs: 1, batch_size: 2, learning_rate: 0.005, ema_decay: 0.5}\n"
     )
     code, out, err = run("train", "train.yaml", "--device", "cpu")
     assert code == 0, err
@@ -177,6 +181,23 @@ def test_a_family_of_another_package_goes_through_extract_train_localize_and_fol
     assert found["events"]
     code, _, err = run("localize", "v0.mkv", "-m", "run/best", "--device", "cpu", "--follow", "--idle", "0.3")
     assert code == 0, err
+    model = ("-m", "run/best", "--device", "cpu", "--threshold", "0")
+    code, _, err = run("localize", "v0.mkv", *model, "-o", "part", "--start", "2")
+    assert code == 0, err
+    pytest.importorskip("ray")
+    code, out, err = run("extract", "v0.mkv", "-o", "apart", "--features", OWN, "--ray", "local")
+    assert (code, "1 done" in out) == (0, True), err
+    np.testing.assert_allclose(np.load("apart/v0_grid.npy"), np.load("made/v0_grid.npy"), rtol=1e-5)
+    code, _, err = run("localize", "v0.mkv", *model, "-o", "there", "--ray", "local")
+    assert code == 0, err
+    assert_alike(json.loads(Path("there/v0.json").read_text())["events"], found["events"])
+    pytest.importorskip("fastapi")
+    server = start(tmp_path / "served", "-m", "run/best", "--device", "cpu")
+    try:
+        job = server.done(tmp_path / "v0.mkv")
+        assert_alike(server.json("GET", f"/api/jobs/{job['id']}/events")["events"], found["events"])
+    finally:
+        server.stop()
 
 
 def test_commands_know_the_family_of_another_package(own, run):

@@ -326,7 +326,7 @@ def test_a_model_of_another_package_is_found(monkeypatch, tmp_path):
     assert load_model(tmp_path / "m")[1].config == model.config
 
 
-def test_a_broken_package_is_told_in_a_line_and_hinders_nothing_else(monkeypatch, tmp_path):
+def test_a_broken_package_is_told_in_a_line_and_hinders_nothing_else(monkeypatch, tmp_path, run):
     broken = {"shaky": "raise RuntimeError('no luck')", "empty": "Config = 3", "thief": "Config = Model = 3"}
     for name, module in broken.items():
         points = f"{'ccnet' if name == 'thief' else name} = {name}\n"
@@ -342,3 +342,7 @@ def test_a_broken_package_is_told_in_a_line_and_hinders_nothing_else(monkeypatch
     with pytest.raises(ConfigError) as told:
         from_published({"x": torch.zeros(1)})
     assert "shaky" not in str(told.value)
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert "model 'shaky': shaky cannot be loaded: RuntimeError: no luck: mend it" in out
+    assert "model 'ccnet' is davel's own: that of the package thief is not used" in out

@@ -41,7 +41,7 @@ def doctor() -> None:
     import torch
     from av import library_versions
 
-    from davel import __version__
+    from davel import __version__, models
     from davel.core import files
     from davel.features.family import broken, families
     from davel.features.weights import catalogue, free_bytes, location
@@ -63,6 +63,7 @@ def doctor() -> None:
         ("FFmpeg", ffmpeg),
         ("devices", "; ".join(devices)),
         ("models", ", ".join(sorted(path.parent.name for path in BUILTIN.glob("*/model.json")))),
+        ("networks", ", ".join(map(printable, models.model_names()))),
         ("home", f"{printable(home)}, {free_bytes(home) / 1e9:.1f} GB free"),
         ("features", ", ".join(map(printable, known))),
         ("weights", ", ".join(printable(name) for name in weights if name not in missing) or "none"),
@@ -79,7 +80,7 @@ def doctor() -> None:
         if weights.name in missing
     ]
     advice += [f"missing: {name}: pip install 'davel[{extra}]'" for name, extra in absent.items()]
-    advice += broken()
+    advice += broken() + models.broken()
     if home.exists() and not os.access(home, os.W_OK):
         advice.append(f"{printable(home)}: cannot be written: set DAVEL_HOME to a folder that can")
     for line in advice:

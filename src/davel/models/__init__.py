@@ -90,6 +90,21 @@ def _modules() -> Iterator[Any]:
             yield model_module(name)
 
 
+def broken() -> list[str]:
+    """Why models of other packages cannot be used, a line each."""
+    problems = []
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name in MODELS:
+            origin = point.dist.name if point.dist else point.value
+            problems.append(f"model {point.name!r} is davel's own: that of the package {origin} is not used")
+            continue
+        try:
+            model_module(point.name)
+        except ConfigError as error:
+            problems.append(str(error))
+    return problems
+
+
 def build(config: NetworkConfig | Mapping[str, Any]) -> Network:
     """The network that `config` describes, with fresh weights.
 
