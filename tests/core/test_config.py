@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from davel.core.config import load_config, read_yaml
+from davel.core.config import parse, read_yaml
 from davel.core.errors import ConfigError
+
+
+def load(cls, path):
+    """What a file of one dataclass holds."""
+    values, lines = read_yaml(path)
+    return parse(cls, values, str(path), lines)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +35,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_values_fill_the_dataclasses(tmp_path):
-    config = load_config(Outer, written(tmp_path, "name: x\ninner: {rate: 1e-4}\nsizes: [3, 4]\n"))
+    config = load(Outer, written(tmp_path, "name: x\ninner: {rate: 1e-4}\nsizes: [3, 4]\n"))
     assert config == Outer(name="x", inner=Inner(rate=0.0001), sizes=(3, 4))
 
 
@@ -64,9 +70,9 @@ def test_other_words_stay_words(tmp_path, text):
 )
 def test_a_mistake_names_its_line_its_key_and_what_is_allowed(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
-        load_config(Outer, written(tmp_path, text))
+        load(Outer, written(tmp_path, text))
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"b.yaml: cannot read the configuration: No such file"):
-        load_config(Outer, tmp_path / "b.yaml")
+        load(Outer, tmp_path / "b.yaml")

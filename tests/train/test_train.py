@@ -21,7 +21,7 @@ from media_files import grey, make_media, tone
 import davel.train.loop
 from davel.cli import app, main
 from davel.core.annotations import Annotations
-from davel.core.config import load_config
+from davel.core.config import parse, read_yaml
 from davel.core.errors import ConfigError
 from davel.core.events import Event, EventList, Video
 from davel.data.augment import Crop
@@ -214,11 +214,24 @@ def test_a_recipe_that_cannot_be_is_refused(tmp_path, line, message):
         load_train_config(path)
 
 
+def test_the_name_that_storage_had_is_still_read_and_says_so(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("name: a\noutput: b\ndata: {annotations: c, videos: d}\nweights: float16\n")
+    with pytest.warns(DeprecationWarning, match=r"a\.yaml:4: weights: is storage now"):
+        config = load_train_config(path)
+    assert config.storage == "float16"
+    with pytest.warns(DeprecationWarning, match="weights is storage now"):
+        assert config.weights == "float16"
+    path.write_text(path.read_text() + "storage: float32\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml:4: weights: is another name of storage, which is there too"):
+        load_train_config(path)
+
+
 def test_the_shipped_recipes_are_valid():
     recipes = [*CONFIGS.glob("*.yaml"), *(Path(__file__).parents[2] / "recipes").glob("*.yaml")]
     assert len(recipes) >= 5
     for path in recipes:
-        config = load_config(TrainConfig, path)
+        config = parse(TrainConfig, read_yaml(path)[0], str(path))
         build({**config.model, "num_classes": 2})
 
 
@@ -568,8 +581,9 @@ def test_the_log_is_also_written_for_tensorboard_where_it_is_installed(config):
 def test_data_are_videos_or_features(tmp_path, fields, message):
     path = tmp_path / "a.yaml"
     path.write_text(f"name: a\noutput: b\ndata: {{annotations: c, {fields}}}\n")
+    values, lines = read_yaml(path)
     with pytest.raises(ConfigError, match=r"a\.yaml:3: data: " + message):
-        load_config(TrainConfig, path)
+        parse(TrainConfig, values, str(path), lines)
 
 
 def test_missing_and_broken_videos_are_listed(folder, tmp_path):

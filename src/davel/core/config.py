@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import TypeAdapter, ValidationError
 
-from davel.core.errors import ConfigError, printable
+from davel.core.errors import ConfigError
 
 T = TypeVar("T")
 Lines = dict[tuple[Any, ...], int]
@@ -72,12 +72,6 @@ def _walk(node: yaml.Node, at: tuple[Any, ...], lines: Lines, path: Path) -> Non
             _walk(value, (*at, i), lines, path)
 
 
-def load_config(cls: type[T], path: Path) -> T:
-    """The configuration in a YAML file. ConfigError names `file:line: key`, what is wrong, and what is allowed."""
-    values, lines = read_yaml(path)
-    return parse(cls, values, printable(path), lines)
-
-
 def put(values: dict[str, Any], change: str) -> None:
     """Set one value, named by its path of keys: `recipe.epochs=5`."""
     key, given, text = change.partition("=")
@@ -101,21 +95,30 @@ def parse(
 
     `within` is the path of keys to a part of a file that is parsed by itself.
     """
+    problems = list(_unknown(cls, values, source, lines or {}, within))
     try:
-        return TypeAdapter(_strict(cls)).validate_python(dict(values))
+        made: T = TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(e, cls, source, lines or {}, within) for e in error.errors())) from error
+        problems += [_explain(e, source, lines or {}, within) for e in error.errors()]
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return made
 
 
-def _strict(cls: type[T]) -> type[T]:
-    """Refuse unknown keys, in this dataclass and in those that its fields are made of."""
-    if "__pydantic_config__" not in vars(cls):
-        with_config(ConfigDict(extra="forbid", strict=False, arbitrary_types_allowed=False))(cls)
-        for kind in _hints(cls).values():
+def _unknown(cls: type, values: Mapping[str, Any], source: str, lines: Lines, at: tuple[str, ...]) -> Iterator[str]:
+    """A line for each key that neither the dataclass nor those that its fields are made of have."""
+    hints = _hints(cls)
+    for key, value in values.items():
+        if key not in hints:
+            close = difflib.get_close_matches(str(key), list(hints), n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            path = ".".join(map(str, (*at, key)))
+            yield f"{place(source, lines, (*at, key))}: {path}: unknown key; allowed are {', '.join(hints)}{hint}"
+        elif isinstance(value, Mapping):
+            kind = hints[key]
             for part in (kind, *getattr(kind, "__args__", ())):
                 if is_dataclass(part) and isinstance(part, type):
-                    _strict(part)
-    return cls
+                    yield from _unknown(part, value, source, lines, (*at, key))
 
 
 def _hints(cls: type) -> dict[str, Any]:
@@ -130,27 +133,13 @@ def place(source: str, lines: Lines, at: tuple[Any, ...]) -> str:
     return f"{source}:{line}" if line else source
 
 
-def _explain(error: Any, cls: type, source: str, lines: Lines, within: tuple[str, ...]) -> str:
+def _explain(error: Any, source: str, lines: Lines, within: tuple[str, ...]) -> str:
     at = tuple(error["loc"])
     where = place(source, lines, within + at)
     key = ".".join(map(str, within + at))
-    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        allowed = list(_hints(_owner(cls, at)))
-        close = difflib.get_close_matches(str(at[-1]), allowed, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        return f"{where}: {key}: unknown key; allowed are {', '.join(allowed)}{hint}"
     if error["type"] in ("missing", "missing_argument"):
         return f"{where}: {key}: is missing"
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     got = "" if isinstance(error["input"], dict) or not at else f", got {error['input']!r}"
     return f"{where}: {key + ': ' if key else ''}{message}{got}"
-
-
-def _owner(cls: type, at: tuple[Any, ...]) -> type:
-    """The dataclass that the last key of a path belongs to."""
-    for key in at[:-1]:
-        kind = _hints(cls).get(key)
-        kinds = (kind, *getattr(kind, "__args__", ()))
-        cls = next((k for k in kinds if is_dataclass(k) and isinstance(k, type)), cls)
-    return cls

@@ -303,7 +303,7 @@ class Trainer:
             run.best = figures["average_mAP"]
             folders.append(config.output / "best")
         for folder in folders:
-            save_model(folder, run.ema.model, info, getattr(torch, config.weights))
+            save_model(folder, run.ema.model, info, getattr(torch, config.storage))
         line |= {"validation": figures, "seconds": round(seconds, 2)}
         self.log.lines.append(line)
         identity = {"model": asdict(self.network), "recipe": asdict(config.recipe)}

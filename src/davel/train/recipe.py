@@ -7,12 +7,13 @@ names the choice.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from davel.core.config import parse, put, read_yaml
+from davel.core.config import Lines, parse, place, put, read_yaml
 from davel.core.errors import ConfigError, printable
 from davel.data.sources import DataConfig
 from davel.detection import DecodeSettings
@@ -103,7 +104,7 @@ class TrainConfig:
     compute: Compute = field(default_factory=Compute)
     detection: DecodeSettings | None = None
     """How candidates become events; by default as the model's own settings say."""
-    weights: Literal["float32", "float16"] = "float32"
+    storage: Literal["float32", "float16"] = "float32"
     """How the kept model's weights are stored; float16 makes its file half as large."""
     threshold: float | None = None
     """The score from which the model reports events unless told otherwise; by default the one with the best F1 on the
@@ -117,6 +118,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.tracks or not set(self.tracks) <= set(MODALITIES):
             raise ValueError(f"tracks must be some of {', '.join(MODALITIES)}, got {', '.join(self.tracks) or 'none'}")
+
+    @property
+    def weights(self) -> str:
+        """Alias of `storage`."""
+        warnings.warn("TrainConfig.weights is storage now", DeprecationWarning, stacklevel=2)
+        return self.storage
 
     def beside(self, folder: Path, data: Path | None = None) -> TrainConfig:
         """The same with its relative paths taken from `folder`, those of the data from `data` if given."""
@@ -145,9 +152,21 @@ def load_train_config(name_or_file: str | Path, data: Path | None = None, change
     values, lines = read_yaml(path)
     for change in changes:
         put(values, change)
+    _rename_storage(values, printable(path), lines)
     config = parse(TrainConfig, values, printable(path), lines)
     parse_network(config.model, printable(path), lines, within=("model",))
     return config.beside(Path() if is_shipped else path.parent, data)
+
+
+def _rename_storage(values: dict[str, Any], source: str, lines: Lines) -> None:
+    """Configurations of davel 0.1 called it `weights`."""
+    if "weights" not in values:
+        return
+    where = f"{place(source, lines, ('weights',))}: weights"
+    if "storage" in values:
+        raise ConfigError(f"{where}: is another name of storage, which is there too: leave it out")
+    warnings.warn(f"{where}: is storage now", DeprecationWarning, stacklevel=3)
+    values["storage"] = values.pop("weights")
 
 
 def model_of(name_or_file: str | Path, changes: Sequence[str] = ()) -> str:
