@@ -409,8 +409,11 @@ def test_in_half_the_bits_the_losses_are_about_the_same(config):
 def test_the_model_reports_from_the_best_score_on_validation(config):
     fitted = load_model(train(config))[1]
     assert fitted.threshold not in (0.5, 0.0)
-    given = replace(config, output=config.output.with_name("given"), threshold=0.25)
-    assert load_model(train(given))[1].threshold == 0.25
+    given = replace(config, output=config.output.with_name("given"), threshold=0.25, tracks=("audio",))
+    info = load_model(train(given))[1]
+    assert (info.threshold, info.tracks) == (0.25, ("audio",))
+    with pytest.raises(ValueError, match="tracks must be some of visual, audio, got smell"):
+        replace(config, tracks=("smell",))
 
 
 def test_the_last_weights_are_kept_beside_the_best(config):
