@@ -47,7 +47,7 @@ MOVED = {
     "davel.report": "davel.evaluate.report",
     "davel.compare": "davel.evaluate.compare",
     "davel.recipe": "davel.train.recipe",
-    "davel.ablate": "davel.train.ablate",
+    "davel.ablate": "davel.train.tables",
 }
 
 

@@ -69,6 +69,7 @@ for command in (
     evaluate.evaluate,
     compare.compare,
     ablate.ablate,
+    ablate.table1,
     plot.plot,
     doctor.doctor,
 ):
