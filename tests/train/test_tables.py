@@ -14,6 +14,7 @@ from davel.cli import main
 from davel.core.config import parse, read_yaml
 from davel.core.errors import ConfigError
 from davel.core.events import EventList, Video
+from davel.data.dataset import Dataset
 from davel.data.simulate import draw_annotations, simulate
 from davel.evaluate import match_videos
 from davel.features.i3d_vggish import SPEC as I3D_VGGISH
@@ -196,12 +197,15 @@ def test_a_difference_is_the_mean_over_seeds_on_the_same_resamples():
 
 
 def test_the_cost_of_a_network_is_that_of_its_layers():
-    network = build({**TINY, "visual_dim": 8, "audio_dim": 4})
-    cost = cost_of(network, I3D_VGGISH.timing, ("a", "b"))
+    video = Video("v", events((1, 3)), 12.0)
+    features = (np.ones((36, 8), np.float32), np.ones((36, 4), np.float32))
+    dataset = Dataset({"v": video}, lambda key: features, I3D_VGGISH, None, ())
+    network = build(TINY)
+    cost = cost_of(network, dataset)
     assert cost.parameters == sum(p.numel() for p in network.parameters())
     assert cost.seconds > 0
     assert cost.device == "cpu"
-    longer = cost_of(build({**TINY, "max_length": 128}), I3D_VGGISH.timing, ("a", "b"))
+    longer = cost_of(build({**TINY, "max_length": 128}), dataset)
     assert longer.flop > cost.flop  # 40 s are 123 steps
 
 

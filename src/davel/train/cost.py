@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from davel.core.timeline import Timing
+from davel.data.dataset import Dataset
 from davel.detection import decode
 from davel.models import Network
 
 VIDEO_SECONDS = 40.0
 """The length of most of UnAV-100's videos."""
-REPEATS = 3
+REPEATS = 5
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,16 @@ class Cost:
         return [f"{self.parameters / 1e6:.2f}", f"{self.flop / 1e9:.2f}", f"{self.seconds:.3f}"]
 
 
-def cost_of(model: Network, timing: Timing, labels: Sequence[str], video_seconds: float = VIDEO_SECONDS) -> Cost:
-    """What `model` takes for a video of so many seconds, whose features have this timing; at most its `max_length`."""
-    config, device = model.config, model.device
-    T = int((video_seconds * timing.fps - timing.window) // timing.stride) + 1
-    T = min(max(T, 1), config.max_length)
-    generator = torch.Generator().manual_seed(0)
-    visual = torch.randn(1, T, config.visual_dim, generator=generator).to(device)
-    audio = torch.randn(1, T, config.audio_dim, generator=generator).to(device)
+def cost_of(model: Network, dataset: Dataset) -> Cost:
+    """What `model` takes for a video of 40 seconds, or of as many as it takes at once: of the dataset's video that is
+    nearest to that, cut, or begun again at its end."""
+    device, timing = model.device, dataset.spec.timing
+    key = min(dataset.videos, key=lambda key: abs(dataset.videos[key].seconds - VIDEO_SECONDS))
+    labels, sample = dataset.videos[key].events.labels, dataset.sample(key)
+    T = int((VIDEO_SECONDS * timing.fps - timing.window) // timing.stride) + 1
+    T = min(max(T, 1), model.config.max_length)
+    at = np.arange(T) % len(sample.visual)
+    visual, audio = (torch.from_numpy(x[at])[None].to(device) for x in (sample.visual, sample.audio))
     mask = torch.ones(1, T, dtype=torch.bool, device=device)
     counter = FlopCounterMode(display=False)
     best = float("inf")
@@ -52,7 +54,7 @@ def cost_of(model: Network, timing: Timing, labels: Sequence[str], video_seconds
             model(visual, audio, mask)
         for _ in range(REPEATS):
             began = time.perf_counter()
-            decode(model(visual, audio, mask), mask, timing, [video_seconds], model.detection, labels)
+            decode(model(visual, audio, mask), mask, timing, [VIDEO_SECONDS], model.detection, labels)
             best = min(best, time.perf_counter() - began)  # decoding ends on the CPU: nothing is left to wait for
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Cost(parameters, int(counter.get_total_flops()), best, str(device))

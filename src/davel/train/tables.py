@@ -216,7 +216,7 @@ def measure(config: TrainConfig, best: Path, device: str | torch.device = "auto"
         found = predict(model, dataset, config.detection, precision=config.compute.precision)
         videos = [Video(key, events) for key, events in found.items()]
         write_text(results, activitynet.dump_results(videos, dataset.origin, model=config.name, subset=data.test))
-        cost = cost_of(model, dataset.spec.timing, info.labels)
+        cost = cost_of(model, dataset)
         write_text(kept, json.dumps({"weights": digest, "cost": cost.to_dict()}) + "\n")
     cost = Cost(**json.loads(kept.read_text(encoding="utf-8"))["cost"])
     origin = {"data": dataset.origin} if dataset.origin else {}
@@ -281,7 +281,7 @@ class Report:
     def comparison(self) -> list[list[str]]:
         """Cells of the head and of each row: what a network takes, and how its average mAP differs from that of the
         last row of the same features, with a 95 % interval over the test videos."""
-        lines = [[*self.table.columns, "M parameters", "GFLOP", "s for 40 s", "Avg. against", "difference", "95 %"]]
+        lines = [[*self.table.columns, "M param.", "GFLOP", "s / 40 s", "against", "Avg.", "95 %"]]
         for m in self.rows:
             last = [other for other in self.rows if other.row.cells[:-1] == m.row.cells[:-1]][-1]
             cost = m.runs[0].cost
