@@ -10,7 +10,7 @@ from davel.cli import console
 
 
 def import_model(
-    checkpoint: Path = typer.Argument(help="A released checkpoint of CCNet or unav, as model_best.pth.tar."),
+    checkpoint: Path = typer.Argument(help="A released checkpoint of one of davel's models, as model_best.pth.tar."),
     annotations: Path = typer.Option(help="The annotations it was trained on: they name its classes."),
     output: Path = typer.Option(..., "-o", "--output", help="The model's folder."),
 ) -> None:
