@@ -49,7 +49,8 @@ def kind(request, monkeypatch) -> str:
 
 
 def fields(kind: str) -> dict[str, Any]:
-    return SIZES | {"name": kind} | ({} if kind == OWN else PYRAMID)
+    known = model_module(kind).Config.__dataclass_fields__
+    return {key: value for key, value in (SIZES | PYRAMID).items() if key in known} | {"name": kind}
 
 
 @pytest.fixture

@@ -124,6 +124,7 @@ def test_rows_are_trained_with_each_seed_and_told_by_mean_and_deviation(data, tm
     [
         ("ccnet-i3d", (), {"width": 12, "class_width": 3}),
         ("unav-i3d", (), {"width": 12, "class_width": 3}),
+        ("actionformer-i3d", (), {"width": 12}),
         ("ccnet-i3d", ("model.num_heads=3",), {"width": 12, "class_width": 3, "num_heads": 3}),  # 512 is no multiple
         ("ccnet-i3d", ("model.class_width=5",), {"width": 12, "class_width": 5}),
     ],

@@ -24,7 +24,7 @@ class ImportOptions:
 
 @with_options(ImportOptions)
 def import_model(
-    checkpoint: Path = typer.Argument(help="A released checkpoint, as model_best.pth.tar."),
+    checkpoint: Path = typer.Argument(help="A released checkpoint of one of davel's models, as model_best.pth.tar."),
     *,
     options: ImportOptions,
 ) -> None:

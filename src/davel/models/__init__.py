@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from davel.core.config import Lines, parse, place
@@ -22,11 +23,14 @@ from davel.models.outputs import Outputs
 from davel.models.published import released_name, tensors_of
 
 if TYPE_CHECKING:
+    from davel.models.actionformer import ActionFormer, ActionFormerConfig
     from davel.models.ccnet import CCNet, CCNetConfig
     from davel.models.unav import Unav, UnavConfig
 
 __all__ = [
     "MODELS",
+    "ActionFormer",
+    "ActionFormerConfig",
     "CCNet",
     "CCNetConfig",
     "Candidates",
@@ -43,11 +47,22 @@ __all__ = [
     "published_name",
 ]
 
-MODELS = {"ccnet": "davel.models.ccnet", "unav": "davel.models.unav"}
+MODELS = {
+    "ccnet": "davel.models.ccnet",
+    "unav": "davel.models.unav",
+    "actionformer": "davel.models.actionformer",
+}
 """The module of each model, imported when it is asked for."""
 ENTRY_POINTS = "davel.models"
 DEFAULT = "ccnet"
-_CLASSES = {"CCNet": "ccnet", "CCNetConfig": "ccnet", "Unav": "unav", "UnavConfig": "unav"}
+_CLASSES = {
+    "CCNet": "ccnet",
+    "CCNetConfig": "ccnet",
+    "Unav": "unav",
+    "UnavConfig": "unav",
+    "ActionFormer": "actionformer",
+    "ActionFormerConfig": "actionformer",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -134,13 +149,20 @@ def from_published(checkpoint: Mapping[str, Any], max_length: int | None = None,
     `checkpoint` is a state dict, or holds one as `state_dict_ema` (taken first), `state_dict` or `model`; a leading
     `module.` of names is dropped. `max_length` and other `settings` are for models whose weights do not tell them (for
     `unav` the released 224, if it is left out). ConfigError if a tensor is missing, left over or of a shape that does
-    not fit.
+    not fit, or if a setting is not one of this kind of model.
     """
     tensors = tensors_of(checkpoint)
     given = settings | ({} if max_length is None else {"max_length": max_length})
     modules = [module for module in _modules() if hasattr(module, "is_published")]
     own = next((module for module in modules if module.is_published(tensors)), model_module(DEFAULT))
-    network: Network = own.from_published(tensors, **given)
+    known = list(signature(own.from_published).parameters)[1:]
+    if unknown := sorted(given.keys() - known):
+        name = own.Config().name
+        raise ConfigError(f"a released {name} checkpoint takes no {unknown[0]}: its settings are {', '.join(known)}")
+    try:
+        network: Network = own.from_published(tensors, **given)
+    except ValueError as error:  # a configuration that cannot be
+        raise ConfigError(f"not a released checkpoint with these settings: {error}") from error
     return network.eval()
 
 

@@ -40,6 +40,18 @@ def count_padding(mask: Tensor, length: int) -> Tensor:
     return exclude_padding(mask).where(~first_padding, num_padding[:, None])
 
 
+def within_window(key_bias: Tensor | None, length: int, window: int, device: torch.device) -> Tensor:
+    """What is added to the logits of each key (B, T) -> attention bias (B or 1, 1, T, T): a step attends to the
+    `window` steps around it, an odd number.
+
+    Every step sees itself, even one of padding: it would see nothing else.
+    """
+    steps = torch.arange(length, device=device)
+    apart = (steps[:, None] - steps).abs()
+    bias = torch.zeros(1, 1, 1, length, device=device) if key_bias is None else key_bias[:, None, None]
+    return torch.where(apart == 0, 0, torch.where(apart <= window // 2, bias, -math.inf))
+
+
 def _init_like_conv(weight: Tensor, fan_in: int) -> None:
     bound = 1 / math.sqrt(fan_in)  # what torch's convolution and linear layers start with
     nn.init.uniform_(weight, -bound, bound)
@@ -137,10 +149,12 @@ class MaskedAttention(nn.Module):
 
     ROLES = ("query", "key", "value")
 
-    def __init__(self, channels: int, num_heads: int, stride: int = 1) -> None:
+    def __init__(self, channels: int, num_heads: int, stride: int = 1, window: int | None = None) -> None:
+        """`window`: see `within_window`; None: every step attends to all."""
         super().__init__()
         self.num_heads = num_heads
         self.stride = stride
+        self.window = window
         self.convs = nn.ModuleDict({role: DepthwiseConv(channels, stride) for role in self.ROLES})
         self.norms = nn.ModuleDict({role: nn.LayerNorm(channels) for role in self.ROLES})
         self.linears = nn.ModuleDict({role: linear(channels, channels) for role in self.ROLES})
@@ -159,7 +173,10 @@ class MaskedAttention(nn.Module):
             if role == "value":
                 x = masked(x, mask)
             heads[role] = x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # (B, heads, T, D / heads)
-        bias = None if key_bias is None else key_bias[:, None, None, :].to(heads["query"].dtype)
+        bias = None if key_bias is None else key_bias[:, None, None, :]
+        if self.window is not None:
+            bias = within_window(key_bias, x.shape[1], self.window, x.device)
+        bias = None if bias is None else bias.to(heads["query"].dtype)
         y = F.scaled_dot_product_attention(heads["query"], heads["key"], heads["value"], attn_mask=bias)
         return masked(self.out(y.transpose(1, 2).flatten(2)), mask)
 
@@ -185,15 +202,24 @@ class Block(nn.Module):
     """Pre-norm transformer block: `source` gives keys, values and the residual, `query` the queries."""
 
     def __init__(
-        self, channels: int, num_heads: int, *, stride: int = 1, hidden: int | None = None, drop_path: float = 0.0
+        self,
+        channels: int,
+        num_heads: int,
+        *,
+        stride: int = 1,
+        hidden: int | None = None,
+        drop_path: float = 0.0,
+        one_norm: bool = False,
+        window: int | None = None,
     ) -> None:
+        """`one_norm`: queries pass the same norm as `source`. `window`: of the attention, see `within_window`."""
         super().__init__()
         hidden = hidden or 4 * channels
         self.stride = stride
         self.norm_source = nn.LayerNorm(channels)
-        self.norm_query = nn.LayerNorm(channels)
+        self.norm_query = None if one_norm else nn.LayerNorm(channels)
         self.norm = nn.LayerNorm(channels)
-        self.attention = MaskedAttention(channels, num_heads, stride)
+        self.attention = MaskedAttention(channels, num_heads, stride, window)
         self.mlp = nn.Sequential(linear(channels, hidden), nn.GELU(), linear(hidden, channels))
         self.drop_attention = DropPath(channels, drop_path) if drop_path else nn.Identity()
         self.drop_mlp = DropPath(channels, drop_path) if drop_path else nn.Identity()
@@ -219,7 +245,8 @@ class Block(nn.Module):
     def _compute(self, source: Tensor, query: Tensor, mask: Tensor | None) -> Tensor:
         mask = None if mask is None else mask[:, :: self.stride]
         key_bias = None if mask is None else exclude_padding(mask)
-        attended = self.attention(self.norm_source(source), self.norm_query(query), mask, key_bias)
+        norm_query = self.norm_source if self.norm_query is None else self.norm_query
+        attended = self.attention(self.norm_source(source), norm_query(query), mask, key_bias)
         residual = max_pool(source) if self.stride == 2 else source
         y = masked(residual, mask) + self.drop_attention(attended)
         out: Tensor = y + self.drop_mlp(masked(self.mlp(self.norm(y)), mask))

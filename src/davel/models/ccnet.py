@@ -27,17 +27,17 @@ from davel.models.pyramid import (
     OTHER,
     PUBLISHED,
     ClassDependencies,
+    CrossModalConfig,
     CrossModalInteraction,
+    CrossModalNetwork,
     Grid,
-    PyramidConfig,
-    PyramidNetwork,
     load_published,
     published_fields,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class CCNetConfig(PyramidConfig):
+class CCNetConfig(CrossModalConfig):
     name: Literal["ccnet"] = "ccnet"
     cmi: bool = True
     """Cross-modal interaction: without it, each modality attends to itself in blocks of the same size (Table 3)."""
@@ -58,7 +58,7 @@ class CCNetConfig(PyramidConfig):
             raise ValueError(f"order {self.order!r} does nothing unless both c2f and f2c are on")
 
 
-class CCNet(PyramidNetwork):
+class CCNet(CrossModalNetwork):
     config: CCNetConfig
 
     def __init__(self, config: CCNetConfig) -> None:

@@ -38,10 +38,13 @@ class NetworkConfig:
     """Most steps of a video (T): 224 for I3D and VGGish, 256 for ONE-PEACE. A pyramid's is a multiple of 2^(levels -
     1)."""
 
+    needs_audio = True
+    """Whether it must be given both modalities, or is also one of visual features alone (`audio_dim` 0)."""
+
     def __post_init__(self) -> None:
-        for name in ("num_classes", "visual_dim", "audio_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in (("num_classes", 1), ("visual_dim", 1), ("audio_dim", int(self.needs_audio))):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.max_length < self.hop:
             raise ValueError(f"max_length must be at least {self.hop}, got {self.max_length}")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from davel.models.detector import Objective, Truth
 from davel.models.outputs import Outputs
-from davel.models.targets import REGRESSION_RANGES, Ranges, Targets, assign, points
+from davel.models.targets import REGRESSION_RANGES, Ranges, Targets, assign, assign_shortest, points
 
 
 def focal_loss(logits: Tensor, positive: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
@@ -63,18 +63,20 @@ class Criterion(Objective):
         momentum: float = 0.9,
         ranges: Ranges = REGRESSION_RANGES,
         boundaries: Literal["diou", "giou"] = "diou",
+        class_aware: bool = True,
     ) -> None:
+        """`class_aware`: whether a point has a segment for every class (`assign`), or one for all of them
+        (`assign_shortest`)."""
         super().__init__()
+        self.assign = assign if class_aware else assign_shortest
         self.momentum, self.ranges = momentum, ranges
         self.boundary_loss = BOUNDARY_LOSSES[boundaries]
-        self.register_buffer("num_positive", torch.tensor(initial_positive))
+        self.register_buffer("num_positive", torch.tensor(float(initial_positive)))
 
     def targets(self, mask: Tensor, truth: Truth, num_classes: int) -> Targets:
         """What every real step of a mask (B, T) should say; nothing is positive at padding."""
         position, level = points(mask.shape[1], len(self.ranges))
-        targets = assign(position, level, truth, num_classes, self.ranges)
-        real = self._real(mask)
-        return Targets(targets.classes & real[..., None], targets.offsets)
+        return self.assign(position, level, truth, num_classes, self.ranges).within(self._real(mask))
 
     def update(self, num_positive: Tensor) -> None:
         """Take the positive points of a batch into the running mean."""
@@ -83,9 +85,9 @@ class Criterion(Objective):
     def forward(self, outputs: Outputs, mask: Tensor, targets: Targets) -> dict[str, Tensor]:
         """Outputs for a mask (B, T) and the targets -> the losses by name; their sum is to be made small."""
         logits, offsets = torch.cat(outputs.logits, dim=1).float(), torch.cat(outputs.offsets, dim=1).float()
-        real, positive = self._real(mask), targets.classes
-        classification = focal_loss(logits[real], positive[real]).sum()
-        regression = self.boundary_loss(offsets[positive], targets.offsets[positive]).sum()
+        real, bounded = self._real(mask), targets.bounded
+        classification = focal_loss(logits[real], targets.classes[real]).sum()
+        regression = self.boundary_loss(offsets[bounded], targets.offsets[bounded]).sum()
         return {
             "classification": classification / self.num_positive,
             "regression": regression / self.num_positive,

@@ -7,7 +7,7 @@ Every model file knows its own released names; here is what they share. A releas
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -39,17 +39,36 @@ def released_name(name: str, names: Names) -> str:
     return name
 
 
-def shape_of(tensors: Mapping[str, Tensor], key: str) -> torch.Size:
-    """ConfigError if there is no such tensor."""
+def shape_of(tensors: Mapping[str, Tensor], key: str, dims: int | None = None) -> torch.Size:
+    """ConfigError if there is no such tensor, or one of another number of `dims`."""
     if key not in tensors:
         raise ConfigError(f"not a released checkpoint: {key!r} is missing")
-    return tensors[key].shape
+    shape = tensors[key].shape
+    if dims is not None and len(shape) != dims:
+        raise _misfit(key, tensors[key])
+    return shape
+
+
+def _misfit(key: str, tensor: Tensor) -> ConfigError:
+    return ConfigError(f"not a released checkpoint: {key!r} has a shape that does not fit, {tuple(tensor.shape)}")
 
 
 def take(tensors: dict[str, Tensor], key: str) -> Tensor:
     """ConfigError if there is no such tensor; it is gone from `tensors` then."""
     shape_of(tensors, key)
     return tensors.pop(key)
+
+
+def take_scalars(tensors: dict[str, Tensor], keys: Sequence[str]) -> Tensor:
+    """Numbers that were released one by one, as one tensor; they are gone from `tensors` then. ConfigError if one is
+    missing or is no number."""
+    values = []
+    for key in keys:
+        value = take(tensors, key)
+        if value.numel() != 1:
+            raise _misfit(key, value)
+        values.append(value.reshape(()).float())
+    return torch.stack(values)
 
 
 def drain(
@@ -88,5 +107,5 @@ def _reshape(theirs: Tensor, shape: torch.Size, key: str) -> Tensor:
     elif theirs.dim() == 3:
         ours = theirs.squeeze(2)
     if ours.shape != shape:
-        raise ConfigError(f"not a released checkpoint: {key!r} has a shape that does not fit, {tuple(theirs.shape)}")
+        raise _misfit(key, theirs)
     return ours.float().contiguous()

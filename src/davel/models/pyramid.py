@@ -24,7 +24,7 @@ from davel.models.blocks import Block, Conv, masked, position_table
 from davel.models.detector import Network, NetworkConfig, TrainingRecipe
 from davel.models.losses import Criterion
 from davel.models.outputs import Outputs
-from davel.models.published import Names, drain, shape_of, take
+from davel.models.published import Names, drain, shape_of, take_scalars
 
 __getattr__ = attributes(__name__, moved={"Runs": "davel.models.detector:Detector"})
 
@@ -35,18 +35,16 @@ OTHER = {"visual": "audio", "audio": "visual"}
 @dataclass(frozen=True, kw_only=True)
 class PyramidConfig(NetworkConfig):
     width: int = 512
-    """Channels of each modality (D in the papers)."""
-    class_width: int = 128
-    """Channels of each class in the dependency modelling (H), and of its blocks' hidden layers."""
+    """Channels (D in the papers)."""
     num_levels: int = 6
     """Temporal scales (L)."""
     num_heads: int = 4
-    """Attention heads of the blocks between and within modalities."""
+    """Attention heads of the blocks."""
     drop_path: float = 0.1
     """Chance that training drops a branch of a block; 0 also leaves out the branches' learned scales."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "class_width", "num_levels", "num_heads"):
+        for name in ("width", "num_levels", "num_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.max_length < self.hop or self.max_length % self.hop:
@@ -63,6 +61,27 @@ class PyramidConfig(NetworkConfig):
     def hop(self) -> int:
         """Steps of the finest level in one of the coarsest."""
         return 1 << (self.num_levels - 1)
+
+    @staticmethod
+    def scaled(width: int) -> dict[str, int]:
+        return {"width": width}
+
+    @staticmethod
+    def small() -> dict[str, int]:
+        return {"width": 64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossModalConfig(PyramidConfig):
+    width: int = 512
+    """Channels of each modality (D in the papers)."""
+    class_width: int = 128
+    """Channels of each class in the dependency modelling (H), and of its blocks' hidden layers."""
+
+    def __post_init__(self) -> None:
+        if self.class_width < 1:
+            raise ValueError(f"class_width must be at least 1, got {self.class_width}")
+        super().__post_init__()
 
     @staticmethod
     def scaled(width: int) -> dict[str, int]:
@@ -84,7 +103,7 @@ class Grid:
     def __init__(self, masks: list[Tensor], everywhere: bool = False, published_masks: bool = False) -> None:
         """`everywhere`: run at padding, too, so that all sizes are known before a video is (for ONNX).
 
-        `published_masks`: see `PyramidNetwork.forward`.
+        `published_masks`: see `CrossModalNetwork.forward`.
         """
         self.masks = masks
         """Per level (B, Tl)."""
@@ -147,27 +166,20 @@ class PyramidNetwork(Network):
     """A network from two feature sequences to the outputs of a pyramid; `run` is each paper's own."""
 
     config: PyramidConfig
+    class_aware = True
+    """Whether a point proposes a segment for every class, or one for all of them."""
 
-    def __init__(self, config: PyramidConfig) -> None:
-        super().__init__(config)
-        self.embed = nn.ModuleDict(
-            {"visual": Embedding(config, config.visual_dim), "audio": Embedding(config, config.audio_dim)}
-        )
-        self.decoder = Decoder(config)
+    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Outputs:
+        """(B, T, Dv), (B, T, Da), (B, T) bool -> per level: logits (B, Tl, C), offsets (B, Tl, C or 1, 2).
 
-    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor, *, published_masks: bool = False) -> Outputs:
-        """(B, T, Dv), (B, T, Da), (B, T) bool -> per level: logits (B, Tl, C), offsets (B, Tl, C, 2), gates (B, Tl).
-
-        T is anything up to `max_length`, Tl = ceil(T / 2^l). With `published_masks`, dependencies along time take the
-        mask of a wrong video of the batch, as the released code does (for `davel.evaluate.predict_published`).
-        ValueError if shapes do not fit.
+        T is anything up to `max_length`, Tl = ceil(T / 2^l). ValueError if shapes do not fit.
         """
         inputs, masks = self.pad(visual, audio, mask)
-        return self.crop(self.run(inputs, Grid(masks, published_masks=published_masks)), mask)
+        return self.crop(self.run(inputs, Grid(masks)), mask)
 
     @abstractmethod
     def run(self, inputs: dict[str, Tensor], grid: Grid) -> Outputs:
-        """Per modality (B, T, D), zero at padding -> the outputs at the steps of all levels"""
+        """Per modality (B, T, its channels), zero at padding -> the outputs at the steps of all levels"""
 
     def criterion(self, recipe: TrainingRecipe) -> Criterion:
         if len(recipe.regression_ranges) != self.config.num_levels:
@@ -175,17 +187,26 @@ class PyramidNetwork(Network):
                 f"recipe: regression_ranges: expected one for each of {self.config.num_levels} levels, "
                 f"got {len(recipe.regression_ranges)}"
             )
-        return Criterion(recipe.initial_positive, ranges=recipe.regression_ranges, boundaries=recipe.boundaries)
+        return Criterion(
+            recipe.initial_positive,
+            ranges=recipe.regression_ranges,
+            boundaries=recipe.boundaries,
+            class_aware=self.class_aware,
+        )
 
     def exportable(self) -> nn.Module:
         return _AtWholeLength(self)
 
     def running_length(self, T: int) -> int:
-        """The steps that a batch of T steps is run at: as at `max_length`, to the last bit of what is defined.
+        """The steps that a batch of T steps is run at: as at its whole length, to the last bit of what is defined.
 
         A step of padding is felt by the last real one, on every level; more are not.
         """
-        return min(self.config.hop * math.ceil(T / self.config.hop) + 1, self.config.max_length)
+        return min(self.config.hop * math.ceil(T / self.config.hop) + 1, self.whole_length(T))
+
+    def whole_length(self, T: int) -> int:
+        """The steps that the released code pads a batch of T steps to."""
+        return self.config.max_length
 
     def pad(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """(B, T, Dv), (B, T, Da), (B, T) -> the inputs by modality at the running length, the masks of the levels.
@@ -232,8 +253,31 @@ class _AtWholeLength(nn.Module):
         return replace(outputs, mask=mask)
 
 
-class Embedding(nn.Module):
-    """Unimodal embedding: two convolutions, positions, two blocks of self-attention."""
+class CrossModalNetwork(PyramidNetwork):
+    """One of two streams, which are decoded side by side, with a segment for every class."""
+
+    config: CrossModalConfig
+
+    def __init__(self, config: CrossModalConfig) -> None:
+        super().__init__(config)
+        self.embed = nn.ModuleDict(
+            {"visual": Embedding(config, config.visual_dim), "audio": Embedding(config, config.audio_dim)}
+        )
+        self.decoder = Decoder(config, 2 * config.width)
+
+    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor, *, published_masks: bool = False) -> Outputs:
+        """(B, T, Dv), (B, T, Da), (B, T) bool -> per level: logits (B, Tl, C), offsets (B, Tl, C, 2), gates (B, Tl).
+
+        T is anything up to `max_length`, Tl = ceil(T / 2^l). With `published_masks`, dependencies along time take the
+        mask of a wrong video of the batch, as the released code does (for `davel.evaluate.predict_published`).
+        ValueError if shapes do not fit.
+        """
+        inputs, masks = self.pad(visual, audio, mask)
+        return self.crop(self.run(inputs, Grid(masks, published_masks=published_masks)), mask)
+
+
+class ConvolutionalEmbedding(nn.Module):
+    """Two convolutions, and positions."""
 
     positions: Tensor
 
@@ -242,16 +286,17 @@ class Embedding(nn.Module):
         D = config.width
         self.convs = nn.ModuleList([Conv(in_channels, D), Conv(D, D)])
         self.norms = nn.ModuleList([nn.LayerNorm(D), nn.LayerNorm(D)])
-        self.blocks = nn.ModuleList([Block(D, config.num_heads, drop_path=config.drop_path) for _ in range(2)])
         self.register_buffer("positions", position_table(config.max_length, D), persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, T, in), (B, T) -> (B, T, D)"""
+        x = self.convolve(x, mask)
+        return x + masked(self.position(x.shape[1]).expand_as(x), mask)
+
+    def convolve(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, in), (B, T) -> (B, T, D). At padding a norm leaves its bias, which the next convolution sees."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x, mask)).relu()
-        x = x + masked(self.position(x.shape[1]).expand_as(x), mask)
-        for block in self.blocks:
-            x = block(x, x, mask)
         return x
 
     def position(self, T: int) -> Tensor:
@@ -259,6 +304,22 @@ class Embedding(nn.Module):
         if T <= len(self.positions):
             return self.positions[:T]
         return F.interpolate(self.positions.T[None], T, mode="linear", align_corners=False)[0].T
+
+
+class Embedding(ConvolutionalEmbedding):
+    """Unimodal embedding: two convolutions, positions, two blocks of self-attention."""
+
+    def __init__(self, config: PyramidConfig, in_channels: int) -> None:
+        super().__init__(config, in_channels)
+        D = config.width
+        self.blocks = nn.ModuleList([Block(D, config.num_heads, drop_path=config.drop_path) for _ in range(2)])
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, in), (B, T) -> (B, T, D)"""
+        x = super().forward(x, mask)
+        for block in self.blocks:
+            x = block(x, x, mask)
+        return x
 
 
 class CrossModalInteraction(nn.ModuleDict):
@@ -277,7 +338,7 @@ class CrossModalInteraction(nn.ModuleDict):
 class ClassDependencies(nn.Module):
     """Every class gets H channels of its own, which look along time and across the classes of a step."""
 
-    def __init__(self, config: PyramidConfig) -> None:
+    def __init__(self, config: CrossModalConfig) -> None:
         super().__init__()
         D, C, H = 2 * config.width, config.num_classes, config.class_width
         self.C = C
@@ -309,17 +370,18 @@ class ClassDependencies(nn.Module):
 
 
 class Decoder(nn.Module):
-    """At every step of every level: a logit per class, and per class the distances to the event's start and end."""
+    """At every step of every level: a logit per class, and per class, or once for all, the distances to the event's
+    start and end."""
 
-    def __init__(self, config: PyramidConfig) -> None:
+    def __init__(self, config: PyramidConfig, in_channels: int, class_aware: bool = True) -> None:
         super().__init__()
-        self.classify = Head(config, config.num_classes)
-        self.regress = Head(config, 2 * config.num_classes)
+        self.classify = Head(config, in_channels, config.num_classes)
+        self.regress = Head(config, in_channels, 2 * (config.num_classes if class_aware else 1))
         self.scales = nn.Parameter(torch.ones(config.num_levels))
         self.classify.start_at(-math.log(99))  # every class starts at a probability of 1 %
 
     def forward(self, pyramid: list[Tensor], grid: Grid) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level (B, Tl, 2D) -> logits (B, Tl, C), offsets (B, Tl, C, 2)"""
+        """Per level (B, Tl, in) -> logits (B, Tl, C), offsets (B, Tl, C or 1, 2)"""
         rows = grid.join(pyramid)
         logits, distances = (grid.split(head(rows, grid)) for head in (self.classify, self.regress))
         offsets = [(x * scale).relu().unflatten(-1, (-1, 2)) for x, scale in zip(distances, self.scales, strict=True)]
@@ -329,10 +391,10 @@ class Decoder(nn.Module):
 class Head(nn.Module):
     """Three convolutions over time, shared by all levels."""
 
-    def __init__(self, config: PyramidConfig, out_channels: int) -> None:
+    def __init__(self, config: PyramidConfig, in_channels: int, out_channels: int) -> None:
         super().__init__()
         D = config.width
-        self.convs = nn.ModuleList([Conv(2 * D, D), Conv(D, D)])
+        self.convs = nn.ModuleList([Conv(in_channels, D), Conv(D, D)])
         self.norms = nn.ModuleList([nn.LayerNorm(D), nn.LayerNorm(D)])
         self.out = Conv(D, out_channels, bias=True)
 
@@ -341,7 +403,7 @@ class Head(nn.Module):
         nn.init.constant_(self.out.bias, value)
 
     def forward(self, rows: Tensor, grid: Grid) -> Tensor:
-        """(B * S, 2D) -> (B * S, out)"""
+        """(B * S, in) -> (B * S, out)"""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             # at padding the norm leaves its bias, which the last real step sees; between the levels there is nothing
             assert isinstance(conv, Conv)
@@ -388,19 +450,22 @@ def load_published(network: P, tensors: Mapping[str, Tensor], names: Names) -> P
     """
     left = dict(tensors)
     scales = [f"reg_head.scale.{level}.scale" for level in range(network.config.num_levels)]
-    state = {"decoder.scales": torch.stack([take(left, key).reshape(()) for key in scales])}
+    state = {"decoder.scales": take_scalars(left, scales)}
     network.load_state_dict(state | drain(network, left, names, skip=state, ones=".drop_path_"))
     return network
 
 
 def published_fields(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The configuration's fields that the tensors of any of these checkpoints tell."""
-    width, visual_dim, _ = shape_of(tensors, "backbone.embd_V.0.conv.weight")
+    """The configuration's fields that the tensors of any checkpoint of two streams tell."""
+    width, visual_dim, _ = shape_of(tensors, "backbone.embd_V.0.conv.weight", dims=3)
+    audio_dim = shape_of(tensors, "backbone.embd_A.0.conv.weight", dims=3)[1]
+    return published_pyramid(tensors) | {"visual_dim": visual_dim, "audio_dim": audio_dim, "width": width}
+
+
+def published_pyramid(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The fields that the tensors of any pyramid's checkpoint tell."""
     return {
-        "num_classes": shape_of(tensors, "cls_head.cls_head.conv.weight")[0],
-        "visual_dim": visual_dim,
-        "audio_dim": shape_of(tensors, "backbone.embd_A.0.conv.weight")[1],
-        "width": width,
+        "num_classes": shape_of(tensors, "cls_head.cls_head.conv.weight", dims=3)[0],
         "drop_path": 0.1 if any(".drop_path_" in key for key in tensors) else 0.0,
         "num_levels": sum(bool(re.fullmatch(r"reg_head\.scale\.\d+\.scale", key)) for key in tensors),
     }

@@ -157,7 +157,7 @@ def load_model(name_or_dir: str | Path) -> tuple[Network, ModelInfo, str]:
 
 
 def import_published(checkpoint: Path, folder: Path, labels: tuple[str, ...], name: str | None = None) -> ModelInfo:
-    """Make a model's folder of a checkpoint that was released with CCNet or `unav`.
+    """Make a model's folder of a checkpoint that was released with one of davel's models.
 
     Its features follow from its channels, the names of its classes are `labels`, by label_id. ConfigError if the file
     is no such checkpoint, if it has another number of classes, or if the folder holds a model already.

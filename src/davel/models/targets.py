@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from davel.models.detector import Truth
@@ -24,12 +25,19 @@ class Targets:
     classes: Tensor
     """(B, P, C) bool: the event classes that a point is responsible for."""
     offsets: Tensor
-    """(B, P, C, 2): distance to start and end, in steps of the point's level; zero where no event is."""
+    """(B, P, C or 1, 2): distance to start and end, in steps of the point's level; zero where no event is. 1: of one
+    event for all classes."""
+    bounded: Tensor
+    """(B, P, C or 1) bool: where offsets are asked for."""
 
     @property
     def num_positive(self) -> Tensor:
         """Points that are responsible for something."""
         return self.classes.any(-1).sum()
+
+    def within(self, real: Tensor) -> Targets:
+        """The same with nothing positive but at the given points (B, P)."""
+        return Targets(self.classes & real[..., None], self.offsets, self.bounded & real[..., None])
 
 
 def points(num_steps: int, num_levels: int) -> tuple[Tensor, Tensor]:
@@ -94,4 +102,46 @@ def assign(
     offsets = torch.zeros(B, P, num_classes, 2, device=device)
     classes[b, p, c] = True
     offsets[b, p, c] = distances[b, p, n] / 2 ** level[p, None].to(distances.dtype)
-    return Targets(classes, offsets)
+    return Targets(classes, offsets, classes)
+
+
+CENTRE_RADIUS = 1.5
+"""Steps of a point's level that it may be away from an event's centre."""
+SAME_LENGTH = 1e-3
+"""Grid units by which a point's events may be longer than the shortest and still count."""
+
+
+def assign_shortest(
+    position: Tensor, level: Tensor, truth: Truth, num_classes: int, regression_ranges: Ranges = REGRESSION_RANGES
+) -> Targets:
+    """The same where a point has one pair of offsets for all classes (ActionFormer, arXiv:2202.07925).
+
+    A point is a candidate for an event whose middle is near it, and whose farther boundary is within the level's range.
+    Of several such events the shortest counts (of equals the first), and all classes of those that are as long.
+    """
+    device = truth.segments.device
+    position, level = position.to(device), level.to(device)
+    nothing = Truth(F.pad(truth.segments, (0, 0, 0, 1)), F.pad(truth.labels, (0, 1), value=-1))  # N is 1 at least
+    candidate, distances = _responsible(position, level, nothing.segments, regression_ranges)
+    candidate &= _central(position, level, nothing.segments) & (nothing.labels >= 0)[:, None]
+
+    lengths = (nothing.segments[..., 1] - nothing.segments[..., 0])[:, None].expand(candidate.shape)
+    lengths = lengths.masked_fill(~candidate, math.inf)  # (B, P, N)
+    chosen = lengths.argmin(-1, keepdim=True)  # (B, P, 1), the first of equals
+    equal = candidate & (lengths <= lengths.gather(-1, chosen) + SAME_LENGTH)
+    b, p, n = equal.nonzero(as_tuple=True)
+    classes = torch.zeros(*candidate.shape[:2], num_classes, dtype=torch.bool, device=device)
+    classes[b, p, nothing.labels[b, n]] = True
+    bounded = classes.any(-1, keepdim=True)  # (B, P, 1)
+    offsets = distances.gather(2, chosen[..., None].expand(-1, -1, -1, 2))  # (B, P, 1, 2)
+    scale = 2 ** level[:, None, None].to(offsets.dtype)
+    return Targets(classes, (offsets / scale).where(bounded[..., None], 0), bounded)
+
+
+def _central(position: Tensor, level: Tensor, segments: Tensor) -> Tensor:
+    """Points (P,), segments (B, N, 2) -> whether a point lies strictly inside that part of an event that is near its
+    centre, (B, P, N)"""
+    start, end = segments[:, None].unbind(-1)  # (B, 1, N)
+    centre, radius = (start + end) / 2, CENTRE_RADIUS * 2 ** level[:, None].to(segments.dtype)
+    t = position[:, None]
+    return (t > torch.maximum(start, centre - radius)) & (t < torch.minimum(end, centre + radius))

@@ -23,21 +23,21 @@ from davel.models.pyramid import (
     MODALITIES,
     PUBLISHED,
     ClassDependencies,
+    CrossModalConfig,
     CrossModalInteraction,
+    CrossModalNetwork,
     Grid,
-    PyramidConfig,
-    PyramidNetwork,
     load_published,
     published_fields,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnavConfig(PyramidConfig):
+class UnavConfig(CrossModalConfig):
     name: Literal["unav"] = "unav"
 
 
-class Unav(PyramidNetwork):
+class Unav(CrossModalNetwork):
     """A cross-modal pyramid and the dependencies between its events; none of it is tied to a length, T is anything."""
 
     config: UnavConfig
@@ -61,10 +61,10 @@ class Unav(PyramidNetwork):
             pyramid.append(torch.cat([x[m] for m in MODALITIES], dim=-1))
         return pyramid
 
-    def running_length(self, T: int) -> int:
-        """As at `max_length`; a longer batch is run at the next multiple of the coarsest level's step."""
+    def whole_length(self, T: int) -> int:
+        """A longer batch than the model's is padded to the next multiple of the coarsest level's step."""
         hop = self.config.hop
-        return super().running_length(T) if T <= self.config.max_length else hop * math.ceil(T / hop)
+        return super().whole_length(T) if T <= self.config.max_length else hop * math.ceil(T / hop)
 
 
 Config, Model = UnavConfig, Unav
