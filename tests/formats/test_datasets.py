@@ -272,7 +272,7 @@ def test_strong_labels_of_dcase_take_their_durations_from_beside(ending, tmp_pat
     put(tmp_path, validation_durations__tsv=DURATIONS.replace("9.8", "9.75"))
     assert next(iter(by_id(path).values())).duration == 9.75
     put(tmp_path, validation_durations__tsv="name\tseconds\n")
-    with pytest.raises(ConfigError, match=r"as dcase: validation_durations\.tsv: line 1: expected the columns filename"):
+    with pytest.raises(ConfigError, match=r"as dcase: validation_durations\.tsv: line 1: expected the columns"):
         formats.read(path)
 
 

@@ -22,7 +22,7 @@ from davel.formats.base import Collector, File, Reader, number
 
 COLUMNS = ("filename", "onset", "offset", "event_labels")
 WEAK = {"AVVP_val_pd.csv": "validation", "AVVP_test_pd.csv": "test"}
-CLIP = re.compile(r"_(\d+)_(\d+)$")
+CLIP = re.compile(r"_(\d{1,6})_(\d{1,6})$")
 """Of a clip's name: where in its video it begins and ends, in seconds."""
 OTHER = {"audio": "visual", "visual": "audio"}
 
