@@ -7,13 +7,13 @@ import json
 import pytest
 
 from davel import formats
-from davel.formats import FORMATS
+from davel.formats import FORMATS, READERS
 
 
 def test_its_help_lists_every_format(run):
     code, out, _ = run("convert", "--help")
     assert code == 0
-    assert all(name in out for name in FORMATS)
+    assert all(name in out for name in (*FORMATS, *READERS))
 
 
 def test_files_of_one_name_in_two_folders_stay_two_videos(run, tmp_path):

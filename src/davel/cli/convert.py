@@ -19,9 +19,9 @@ class Command(TyperCommand):
     """Lists the formats that there are when it is asked for help, and not before: they take time to import."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        from davel.formats import FORMATS
+        from davel.formats import FORMATS, READERS
 
-        self.help = f"{self.help}\n\nFormats: {', '.join(FORMATS)}."
+        self.help = f"{self.help}\n\nFormats: {', '.join(FORMATS)}. Read only: {', '.join(READERS)}."
         super().format_help(ctx, formatter)
 
 

@@ -18,6 +18,7 @@ from davel.core.result import Result
 from davel.formats import (
     activitynet,
     audacity,
+    ave_pm,
     davel_json,
     dcase,
     delimited,
@@ -25,41 +26,45 @@ from davel.formats import (
     edl,
     jsonl,
     labelstudio,
+    llp,
+    ov_ave,
     raven,
     rttm,
     subtitles,
+    thumos,
 )
-from davel.formats.base import MILLI, POLICIES, TOLD, Collector, Contents, File, Format, Policy, id_of, ids_of
+from davel.formats.base import MILLI, POLICIES, TOLD, Collector, Contents, File, Format, Policy, Reader, id_of, ids_of
 
 __all__ = [
-    "FORMATS", "POLICIES", "TOLD", "Collector", "Contents", "File", "Format", "Policy", "Video", "id_of", "ids_of",
-    "inspect", "inspect_annotations", "losses", "read", "read_annotations", "read_videos", "recognised", "save",
-    "table", "told", "write", "write_annotations", "write_text", "writer",
+    "FORMATS", "POLICIES", "READERS", "TOLD", "Collector", "Contents", "File", "Format", "Policy", "Reader", "Video",
+    "id_of", "ids_of", "inspect", "inspect_annotations", "losses", "read", "read_annotations", "read_videos",
+    "recognised", "save", "table", "told", "write", "write_annotations", "write_text", "writer",
 ]  # fmt: skip
 
 ENTRY_POINTS = "davel.formats"
+OWN = (
+    davel_json.FORMAT,
+    delimited.CSV,
+    delimited.TSV,
+    jsonl.FORMAT,
+    activitynet.TRUTH,
+    activitynet.RESULTS,
+    labelstudio.FORMAT,
+    dcase.FORMAT,
+    audacity.FORMAT,
+    raven.FORMAT,
+    rttm.FORMAT,
+    subtitles.VTT,
+    subtitles.SRT,
+    eaf.FORMAT,
+    edl.FORMAT,
+)
 FORMATS: dict[str, Format] = {
-    form.name: form
-    for form in (
-        davel_json.FORMAT,
-        delimited.CSV,
-        delimited.TSV,
-        jsonl.FORMAT,
-        activitynet.TRUTH,
-        activitynet.RESULTS,
-        labelstudio.FORMAT,
-        dcase.FORMAT,
-        audacity.FORMAT,
-        raven.FORMAT,
-        rttm.FORMAT,
-        subtitles.VTT,
-        subtitles.SRT,
-        eaf.FORMAT,
-        edl.FORMAT,
-        *(point.load() for point in entry_points(group=ENTRY_POINTS)),
-    )
+    form.name: form for form in (*OWN, *(point.load() for point in entry_points(group=ENTRY_POINTS)))
 }
-"""By name; those of other packages last."""
+"""By name, what is read and written; those of other packages last."""
+READERS: dict[str, Reader] = {form.name: form for form in (ave_pm.READER, ov_ave.READER, llp.READER, thumos.READER)}
+"""By name, what is only read: the annotations of others' data sets."""
 
 
 def named(name: str) -> Format:
@@ -79,29 +84,39 @@ def of_name(path: Path) -> Format:
     return found
 
 
-def recognised(file: File) -> Format | None:
+def reader(name: str) -> Reader:
+    """ConfigError if the format is not known."""
+    if name not in FORMATS and name not in READERS:
+        raise ConfigError(f"unknown format {name!r}: choose from {', '.join([*FORMATS, *READERS])}")
+    return FORMATS[name] if name in FORMATS else READERS[name]
+
+
+def recognised(file: File) -> Reader | None:
     """The format of a file, by its name where that is enough, else by its content; None if it is of none.
 
-    What another package brings comes before davel's own.
+    What another package brings comes before davel's own, and a data set's own layout before a table of any content.
     """
-    return next((form for form in reversed(FORMATS.values()) if form.recognises(file)), None)
+    own = [form.name for form in OWN]
+    others = [form for form in reversed(FORMATS.values()) if form.name not in own]
+    known = (*others, *READERS.values(), *(FORMATS[name] for name in reversed(own)))
+    return next((form for form in known if form.recognises(file)), None)
 
 
 def open_file(path: Path) -> File:
     """ConfigError if it cannot be read."""
     try:
-        return File(path.name, path.read_bytes().decode("utf-8", "surrogateescape"))
+        return File.open(path)
     except OSError as error:
         raise ConfigError(f"{printable(path)}: cannot read: {error.strerror}") from error
 
 
-def collect(path: Path, name: str | None = None, vocabulary: Vocabulary | None = None) -> tuple[Format, Collector]:
+def collect(path: Path, name: str | None = None, vocabulary: Vocabulary | None = None) -> tuple[Reader, Collector]:
     """What a file says, unchecked, and its format: that of the name, or the one that it seems to have.
 
     ConfigError if it is of no format, or not of this one.
     """
     file = open_file(path)
-    form = named(name) if name else recognised(file)
+    form = reader(name) if name else recognised(file)
     if form is None:
         raise ConfigError(f"{printable(path)}: {_strange(file)}")
     try:

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -43,9 +44,30 @@ TOLD = ("cut", "outside", "score")
 class File:
     """A file's name and text. Its JSON is parsed once, however many ask for it."""
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(self, name: str, text: str, folder: Path | None = None) -> None:
+        """`folder`: where it lies, for data sets of several files."""
         self.name = name
         self.text = text.removeprefix("\ufeff")
+        self.folder = folder
+
+    @classmethod
+    def open(cls, path: Path) -> File:
+        """Bytes that are not text are kept. OSError if it cannot be read."""
+        return cls(path.name, path.read_bytes().decode("utf-8", "surrogateescape"), path.parent)
+
+    def beside(self, name: str) -> File | None:
+        """Another file of its folder; None if there is none that can be read."""
+        if self.folder is None or name == self.name or not (self.folder / name).is_file():
+            return None
+        try:
+            return File.open(self.folder / name)
+        except OSError:
+            return None
+
+    @property
+    def stem(self) -> str:
+        """The name without the last dot and what follows it."""
+        return self.name.rpartition(".")[0] or self.name
 
     @property
     def ending(self) -> str:
@@ -60,7 +82,11 @@ class File:
     @cached_property
     def columns(self) -> list[str]:
         """The first line, parted at tabs."""
-        return [name.strip() for name in self.text.partition("\n")[0].rstrip("\r").split("\t")]
+        return self.heading("\t")
+
+    def heading(self, delimiter: str) -> list[str]:
+        """The first line, parted at a character."""
+        return [name.strip() for name in self.text.partition("\n")[0].rstrip("\r").split(delimiter)]
 
     @cached_property
     def json(self) -> Any:
@@ -378,21 +404,43 @@ class _Outside(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format:
-    """A kind of file: its reader, its writer, how it is known, and what it can hold.
+class Reader:
+    """A kind of file that davel reads: the annotations of others' data sets."""
+
+    name: str
+    about: str = ""
+    """What it is for, in the documentation's table."""
+    loads: Callable[[File, Collector], None]
+    """Collect the events of a file. ValueError says what is wrong where it is not of this format at all."""
+    recognise: Callable[[File], bool] | None = None
+    """Whether a file is of this format."""
+
+    def recognises(self, file: File) -> bool:
+        return self.recognise is not None and self.recognise(file)
+
+    def collect(self, file: File, own: str | None = None, vocabulary: Vocabulary | None = None) -> Collector:
+        """What a file says, unchecked. ValueError if it is not of this format at all."""
+        found = Collector(self.own_id(file.name) if own is None else own, vocabulary)
+        self.loads(file, found)
+        return found
+
+    def own_id(self, name: str) -> str:
+        """The id of the video of a file that names none."""
+        name = name.replace("\\", "/").rpartition("/")[2]
+        return id_of(name.rpartition(".")[0] or name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format(Reader):
+    """A kind of file that is read and written: its reader, its writer, how it is known, and what it can hold.
 
     One of another installed package is found by its entry point in the group `davel.formats`.
     """
 
-    name: str
     suffix: str
     """What files that davel writes end in."""
-    about: str = ""
-    """What it is for, in the documentation's table."""
     dumps: Callable[[Sequence[Video]], str]
     """The text of a file with these videos. ConfigError if it cannot be one."""
-    loads: Callable[[File, Collector], None]
-    """Collect the events of a file. ValueError says what is wrong where it is not of this format at all."""
     recognise: Callable[[File], bool] | None = None
     """Whether a file is of this format; by default one whose name ends as davel's."""
     holds: frozenset[str] = frozenset()
@@ -407,18 +455,12 @@ class Format:
             return file.name.lower().endswith(f".{self.suffix}")
         return self.recognise(file)
 
-    def collect(self, file: File, own: str | None = None, vocabulary: Vocabulary | None = None) -> Collector:
-        """What a file says, unchecked. ValueError if it is not of this format at all."""
-        found = Collector(self.own_id(file.name) if own is None else own, vocabulary)
-        self.loads(file, found)
-        return found
-
     def own_id(self, name: str) -> str:
         """The id of the video of a file that names none: what its name is before this format's ending."""
         name = name.replace("\\", "/").rpartition("/")[2]
         if name.lower().endswith(f".{self.suffix}") and len(name) > len(self.suffix) + 1:
             return id_of(name[: -len(self.suffix) - 1])
-        return id_of(name.rpartition(".")[0] or name)
+        return super().own_id(name)
 
 
 def number(value: object, what: str) -> float:

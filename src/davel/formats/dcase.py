@@ -1,4 +1,8 @@
-"""Tables as DCASE's challenges and sed_eval have them: filename, onset, offset, event_label."""
+"""Tables as DCASE's challenges (DESED's strong labels) and sed_eval have them: filename, onset, offset, event_label.
+
+How long the files are stands in a table of filename and duration, where one lies beside: for `validation.tsv` it is
+`validation_durations.tsv` or `durations.tsv`.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +26,32 @@ def dumps(videos: Sequence[Video]) -> str:
 
 
 def loads(file: File, found: Collector) -> None:
+    seconds = _durations(file)
     for where, row in file.rows("\t", *COLUMNS[1:], quoted=False):
-        video = found.video(media=row.get("filename"))
+        media = row.get("filename")
+        video = found.video(media=media, duration=seconds.get(media or ""))
         if row["onset"]:
             found.add(video, where, label=row["event_label"], start=row["onset"], end=row["offset"])
+
+
+def _durations(file: File) -> dict[str, str]:
+    """By file name, as they stand there. ValueError if there is such a table and it is of another kind."""
+    for name in (f"{file.stem}_durations.tsv", "durations.tsv"):
+        if table := file.beside(name):
+            try:
+                return {row["filename"]: row["duration"] for _, row in table.rows("\t", "filename", "duration")}
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+    return {}
 
 
 FORMAT = Format(
     name="dcase",
     suffix="dcase.tsv",
-    about="DCASE challenges, sed_eval",
+    about="DCASE challenges (DESED), sed_eval",
     dumps=dumps,
     loads=loads,
-    recognise=lambda file: file.ending not in NAMED and "event_label" in file.columns,
+    recognise=lambda file: file.ending not in NAMED - {"csv"} and "event_label" in file.columns,
     holds=frozenset({"many"}),
     unit=MILLI,
 )

@@ -157,7 +157,7 @@ def from_published(checkpoint: Mapping[str, Any], max_length: int | None = None,
     own = next((module for module in modules if module.is_published(tensors)), model_module(DEFAULT))
     known = list(signature(own.from_published).parameters)[1:]
     if unknown := sorted(given.keys() - known):
-        name = own.Config().name
+        name = own.__name__.rpartition(".")[2]
         raise ConfigError(f"a released {name} checkpoint takes no {unknown[0]}: its settings are {', '.join(known)}")
     try:
         network: Network = own.from_published(tensors, **given)
