@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import own_family
 import pytest
+import small_one_peace
 from media_files import grey, make_media
 from small_networks import published
 from web_server import assert_alike, start
@@ -30,6 +31,8 @@ def made(request, monkeypatch, tmp_path_factory) -> Family:
     home = tmp_path_factory.mktemp("home")
     if request.param == "i3d-vggish":
         published(monkeypatch, home)
+    elif request.param == "one-peace":
+        small_one_peace.install(monkeypatch, home)
     elif request.param == OWN:
         own_family.install(monkeypatch, tmp_path_factory.mktemp("site"), home)
     return family(request.param)
@@ -99,7 +102,8 @@ def test_pieces_of_any_size_give_what_the_whole_gives(makes, clip):
 
 def test_there_are_as_many_steps_as_its_protocol_promises(makes, clip):
     features = extract(clip, makes.name)
-    assert features.spec == makes.spec
+    assert features.spec == makes.specified({})
+    assert makes.is_ours(features.spec)
     promised = makes.spec.timing.num_steps(features.coverage.duration_seconds)
     assert promised - makes.frames.lookahead <= len(features) <= promised
     assert np.isfinite(features.visual).all()

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from davel.core.errors import ConfigError, printable
 from davel.core.files import replacing
+from davel.formats import read_annotations
 
 SCHEMA = "davel.embeddings/1"
 UNIT = 1e-3
@@ -78,3 +79,21 @@ class TextEmbeddings:
             return cls(labels, prompts, rows, facts["family"], facts["encoder_sha256"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{printable(path)}: not a file of class embeddings ({error}): make it again") from error
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The classes of annotations, in their order, or the lines of a text file. ConfigError if there are none."""
+    if path.suffix != ".txt":
+        labels = read_annotations(path, durations=False).labels
+    else:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{printable(path)}: cannot read the names of classes: {error}") from error
+        labels = tuple(line.strip() for line in lines if line.strip())
+    if not labels:
+        raise ConfigError(f"{printable(path)}: names no classes")
+    if len(set(labels)) < len(labels):
+        repeated = next(label for label in labels if labels.count(label) > 1)
+        raise ConfigError(f"{printable(path)}: names {printable(repeated)!r} twice: name each class once")
+    return tuple(labels)

@@ -221,6 +221,15 @@ class Family:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"features {self.name!r}: {error}") from error
 
+    def doubt(self, spec: FeatureSpec) -> str:
+        """What one must know before features are made for a model that learnt from others, or an empty text."""
+        if self.is_ours(spec):
+            return ""
+        return (
+            f"the model learnt from the {spec.options[ORIGIN]}' own {self.name} features: davel's are of the same "
+            "kind, but not the same numbers: try it, and train it again on those of `davel extract`"
+        )
+
     def require(self, spec: FeatureSpec) -> None:
         """ConfigError unless this family, as it is installed, is what a protocol says."""
         mine = self.specified({"colours": spec.colours, "resampler": spec.resampler, **spec.options})

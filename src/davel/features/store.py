@@ -169,7 +169,7 @@ class FeatureStore:
         if not settings.family.is_ours(settings.spec):
             raise ConfigError(
                 f"features {settings.spec.name!r} of origin {settings.spec.options[ORIGIN]!r} are read, not written: "
-                "davel's are of the same kind, but not the same numbers"
+                "davel's are of the same kind, but not the same numbers: leave out the folder to try them"
             )
         make, stamp = self.extractors.get(settings), fingerprint(source)
         digest = sha256(source)

@@ -42,7 +42,8 @@ def open_tokenizer() -> Tokenizer:
 def embed_prompts(
     prompts: Sequence[str], width: int = WIDTH, device: str = "auto", precision: Precision = "float32"
 ) -> tuple[NDArray[np.float32], str]:
-    """(C, D), unit norm, and the sha256 of the encoder's weights. MissingError if these or the vocabulary are missing."""
+    """(C, D), unit norm, and the sha256 of the encoder's weights. MissingError if these or the vocabulary are not
+    there."""
     tokenizer, path = open_tokenizer(), find(TEXT)
     chosen = choose_device(device)
     encoder = open_encoder(path, OnePeaceText, getattr(torch, precision), chosen, width)

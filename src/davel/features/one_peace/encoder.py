@@ -64,6 +64,7 @@ class Encoder(nn.Module):
         model.load_state_dict(_in_memory(stored.tensors(without="layers." if streamed else None)), assign=True)
         model = model.to(device).eval().requires_grad_(False)
         if streamed:
+            del model.layers  # a list of modules, and it is empty
             model.layers = StreamedLayers(stored, cls, sizes, device)
         return model
 
