@@ -15,6 +15,7 @@ import tempfile
 import time
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,7 +40,8 @@ def sparse_weights(path: Path, name: str) -> Path:
     with torch.device("meta"):
         shapes = {key: tuple(x.shape) for key, x in kind(SIZES[name]).state_dict().items()}
     facts = {"schema": SCHEMA, "branch": name, "weights": "float16", "source_sha256": "0" * 64}
-    header, end = {"__metadata__": facts}, 0
+    header: dict[str, Any] = {"__metadata__": facts}
+    end = 0
     for key, shape in shapes.items():
         dtype = torch.float16 if len(shape) == 2 and key.startswith(("layers.", "words.")) else torch.float32
         begin, end = end, end + prod(shape) * dtype.itemsize

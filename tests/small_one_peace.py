@@ -13,7 +13,7 @@ from torch import Tensor
 from davel.features import one_peace
 from davel.features.family import Family
 from davel.features.one_peace import embeddings
-from davel.features.one_peace.published import AUDIO, BASE, KINETICS, TEXT, VIDEO
+from davel.features.one_peace.published import AUDIO, BASE, KINETICS, TEXT, VIDEO, VOCABULARY
 
 WIDTH = 64
 SEEN = "encoder_wrapper.fusion_model.layers.0."
@@ -81,7 +81,7 @@ def put_vocabulary(monkeypatch: pytest.MonkeyPatch, home: Path, words: dict[str,
     size = max(max(lines, default=0) + 1, FIRST_WORD + len(pieces))
     dictionary = [f"{lines[k] if k in lines else next(rest, 'unused')} 1" for k in range(FIRST_WORD, size)]
     contents = (json.dumps(numbers), "\n".join(["#version", *pairs]), "\n".join(dictionary))
-    unstated = tuple(replace(weights, sha256=None) for weights in embeddings.VOCABULARY)
+    unstated = tuple(replace(weights, sha256=None) for weights in VOCABULARY)
     monkeypatch.setattr(embeddings, "VOCABULARY", unstated)
     (home / "weights").mkdir(parents=True, exist_ok=True)
     for weights, text in zip(unstated, contents, strict=True):

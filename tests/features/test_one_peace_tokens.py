@@ -98,7 +98,7 @@ def test_another_file_than_the_published_one_is_refused(monkeypatch, home):
 @pytest.mark.parametrize(("n", "content"), [(0, "[1, 2]"), (0, "{"), (1, "#version\nĠ a b\n"), (2, "a\nb\n"), (2, "")])
 def test_a_file_of_no_vocabulary_is_told_by_name(monkeypatch, home, n, content):
     put_vocabulary(monkeypatch, home, {" cow": 40})
-    path = home / "weights" / embeddings.VOCABULARY[n].file
+    path = home / "weights" / VOCABULARY[n].file
     path.write_text(content)
     with pytest.raises(ConfigError, match=f"{path.name}: not a file of GPT-2's vocabulary"):
         embeddings.open_tokenizer()
