@@ -338,7 +338,7 @@ def test_an_encoder_stays_in_memory_if_there_is_room_and_is_refused_if_not_even_
     one_layer = 2 * stored.layer_bytes + working
     assert not isinstance(opened(one_layer / stream.SHARE + 1).layers, torch.nn.ModuleList)
     read = []
-    monkeypatch.setattr(StoredEncoder, "tensors", lambda self, **_: read.append(self.path))
+    monkeypatch.setattr(StoredEncoder, "tensors", lambda self, *_, **__: read.append(self.path))
     with pytest.raises(ConfigError, match=r"needs 0.00 GB of memory on cpu with one layer at a time, 0.00 GB are free"):
         opened(one_layer / 2)
     assert read == [], "it is told before anything is read"

@@ -23,8 +23,8 @@ class Stored(Protocol):
     @property
     def shapes(self) -> Shapes: ...
 
-    def tensors(self, prefix: str = "", without: str | None = None) -> dict[str, Tensor]:
-        """Those whose name begins with a prefix, which is left out, and not with another one."""
+    def tensors(self, device: torch.device, prefix: str = "", without: str | None = None) -> dict[str, Tensor]:
+        """Copies on a device of those whose name begins with a prefix, which is left out, and not with another one."""
         ...
 
 
@@ -61,8 +61,9 @@ class Encoder(nn.Module):
         """Of a converted file: whole, or with layers that are read one at a time whenever they are needed."""
         sizes = check_shapes(cls, stored.shapes)
         model = cls._sized(stored.shapes, precision, 0 if streamed else None)
-        model.load_state_dict(_in_memory(stored.tensors(without="layers." if streamed else None)), assign=True)
-        model = model.to(device).eval().requires_grad_(False)
+        state = stored.tensors(device, without="layers." if streamed else None)
+        model.load_state_dict(_in_memory(state), assign=True)
+        model = model.eval().requires_grad_(False)
         if streamed:
             del model.layers  # a list of modules, and it is empty
             model.layers = StreamedLayers(stored, cls, sizes, device)
@@ -89,8 +90,8 @@ class StreamedLayers:
         for i in range(self.sizes.layers):
             with torch.device("meta"):
                 layer = self.kind.new_layer(self.sizes)
-            layer.load_state_dict(self.stored.tensors(f"layers.{i}."), assign=True)
-            yield layer.to(self.device).eval().requires_grad_(False)
+            layer.load_state_dict(self.stored.tensors(self.device, f"layers.{i}."), assign=True)
+            yield layer.eval().requires_grad_(False)
 
 
 def released_state(kind: type[Encoder], checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -50,13 +50,13 @@ class StoredEncoder:
         """The type of its matrices."""
         self.source_sha256: str = facts["source_sha256"]
 
-    def tensors(self, prefix: str = "", without: str | None = None) -> dict[str, Tensor]:
-        """Those whose name begins with a prefix, which is left out, and not with another one."""
+    def tensors(self, device: torch.device, prefix: str = "", without: str | None = None) -> dict[str, Tensor]:
+        """Copies on a device of those whose name begins with a prefix, which is left out, and not with another one."""
         wanted = [
             name for name in self.shapes if name.startswith(prefix) and not (without and name.startswith(without))
         ]
         with safe_open(self.path, framework="pt") as file:
-            return {name.removeprefix(prefix): file.get_tensor(name).clone() for name in wanted}
+            return {name.removeprefix(prefix): file.get_tensor(name).to(device, copy=True) for name in wanted}
 
     @property
     def num_bytes(self) -> int:

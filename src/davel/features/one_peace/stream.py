@@ -60,7 +60,7 @@ def open_encoder(
             f"with --to {weights}, or use --option weights={stored.weights}"
         )
     with torch.device("meta"):
-        working = kind(stored.sizes).working_bytes(rows, chunk(device))
+        working = kind(stored.sizes).working_bytes(rows, chunk(device) if kind is OnePeaceVideo else rows)
     return kind.from_file(stored, precision, device, streamed=not has_room(stored, working, device))
 
 
