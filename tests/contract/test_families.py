@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import own_family
 import pytest
+import small_one_peace
 from media_files import grey, make_media
 from small_networks import published
 from web_server import assert_alike, start
 
 from davel.core.errors import ConfigError
+from davel.features import light
 from davel.features.family import FAMILIES, Family, broken, families, family, read_spec
 from davel.features.reading import Extractors, Settings, extract
 from davel.features.spec import MODALITIES, FeatureSpec
@@ -30,6 +32,8 @@ def made(request, monkeypatch, tmp_path_factory) -> Family:
     home = tmp_path_factory.mktemp("home")
     if request.param == "i3d-vggish":
         published(monkeypatch, home)
+    elif request.param == "one-peace":
+        small_one_peace.install(monkeypatch, home)
     elif request.param == OWN:
         own_family.install(monkeypatch, tmp_path_factory.mktemp("site"), home)
     return family(request.param)
@@ -69,10 +73,10 @@ def test_an_unknown_option_is_told_in_a_line_with_those_there_are(made):
         made.specified({"smell": 3})
 
 
-def test_a_family_that_is_only_read_says_so(made):
-    if made.open is None:
-        with pytest.raises(ConfigError, match=f"'{made.name}' are read from published files, davel does not make them"):
-            Extractors().get(Settings.named(made.name))
+def test_a_family_that_is_only_read_says_so(monkeypatch):
+    monkeypatch.setattr(light, "FAMILY", replace(light.FAMILY, open=None))
+    with pytest.raises(ConfigError, match="'light' are read from published files, davel does not make them"):
+        Extractors().get(Settings.named("light"))
 
 
 def test_pieces_of_any_size_give_what_the_whole_gives(makes, clip):
@@ -99,7 +103,8 @@ def test_pieces_of_any_size_give_what_the_whole_gives(makes, clip):
 
 def test_there_are_as_many_steps_as_its_protocol_promises(makes, clip):
     features = extract(clip, makes.name)
-    assert features.spec == makes.spec
+    assert features.spec == makes.specified({})
+    assert makes.is_ours(features.spec)
     promised = makes.spec.timing.num_steps(features.coverage.duration_seconds)
     assert promised - makes.frames.lookahead <= len(features) <= promised
     assert np.isfinite(features.visual).all()

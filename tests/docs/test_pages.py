@@ -26,6 +26,7 @@ import numpy as np
 import own_family
 import own_model
 import pytest
+import small_one_peace
 import torch
 import web_server
 from doc_pages import LANGUAGES, PAGES, TOP, Step, blocks, steps
@@ -38,6 +39,7 @@ from davel.data.scenes.render import render_scenes
 from davel.data.simulate import draw_annotations
 from davel.features import i3d_vggish
 from davel.features.i3d_vggish import SPEC as I3D_VGGISH
+from davel.features.one_peace.published import BASE, KINETICS
 from davel.formats import read_annotations, write_annotations
 from davel.models import CCNet, CCNetConfig
 from davel.models.saved import ModelInfo, save_model
@@ -310,6 +312,20 @@ def test_the_published_features(world):
 
 
 @pytest.mark.docs
+def test_features_of_one_peace(world):
+    home = world.top / ".home"
+    small_one_peace.narrow(world.patch)
+    small_one_peace.put_vocabulary(world.patch, home, {" event": 515})
+    small_one_peace.save_base(home / "weights" / BASE.file)
+    small_one_peace.save_kinetics(home / "weights" / KINETICS.file)
+    world.patch.setenv("DAVEL_HOME", str(home))
+    small_clips(world.top / "videos", "a.mp4")
+    scenes(world.top / "scenes", 2).rename(world.top / "events.json")
+    (world.top / "names.txt").write_text("dog barking\n")
+    follow_the("one-peace.md", world)
+
+
+@pytest.mark.docs
 def test_features_of_ones_own(world):
     own_family.install(world.patch, world.top / ".site", world.top / ".home")
     small_clips(world.top / "videos", "a.mp4")
@@ -331,7 +347,7 @@ def test_a_model_of_ones_own(world):
 @pytest.mark.docs
 @pytest.mark.parametrize("page", sorted(PAGES.keys() - {
     "README.md", "index.md", "start.md", "page.md", "long.md", "unav100.md", "features.md",
-    "own-features.md", "own-model.md"
+    "one-peace.md", "own-features.md", "own-model.md"
 }))  # fmt: skip
 def test_other_pages(page, world):
     small_clips(world.top, "clip.mp4")

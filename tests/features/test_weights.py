@@ -13,7 +13,7 @@ from golden_values import published_state
 
 from davel.core.errors import ConfigError, DavelError, MissingError
 from davel.core.files import home, locked
-from davel.features import i3d_vggish
+from davel.features import i3d_vggish, one_peace
 from davel.features import weights as pretrained
 from davel.features.i3d import I3D
 
@@ -137,13 +137,14 @@ def test_missing_weights_are_told_with_what_to_do(source, run):
 
 
 def test_the_command_fetches_and_lists(source, run):
-    assert run("weights", "list")[1].count("  no ") == 4
+    missing = len(pretrained.catalogue())
+    assert run("weights", "list")[1].count("  no ") == missing
     code, out, _ = run("weights", "fetch", "raft")
     assert code == 0
     assert out.split() == [str(pretrained.location("raft"))]
     assert run("weights", "path", "raft")[:2] == (0, out)
     listed = run("weights", "list")[1]
-    assert listed.count("  no ") == 3
+    assert listed.count("  no ") == missing - 1
     assert "Apache-2.0" in listed
     assert run("weights", "fetch", "vggish", "--offline")[0] == 5
 
@@ -200,3 +201,23 @@ def test_the_doctor_tells_what_is_missing(source, run):
         "missing: weights vggish: `davel weights fetch vggish`",
     ):
         assert line in out
+
+
+def test_the_largest_are_fetched_only_where_they_are_named(source, run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pretrained, "fetch", lambda name, *_: asked.append(name) or pretrained.location(name))
+    assert run("weights", "fetch")[0] == 0
+    assert asked == ["i3d-rgb", "i3d-flow", "raft", "vggish"]
+    asked.clear()
+    assert run("weights", "fetch", "one-peace")[0] == 0
+    assert asked == [w.name for w in one_peace.FAMILY.sources if w.source is None]
+
+
+def test_what_is_made_of_other_weights_is_not_fetched(source, run):
+    code, _, err = run("weights", "fetch", "one-peace-audio")
+    assert code == 5
+    assert "are made of others: run `davel weights fetch one-peace-base` (15.5 GB), then `davel weights convert" in err
+    assert (
+        "one-peace-audio: made of one-peace-base by `davel weights convert one-peace-audio`"
+        in run("weights", "list")[1]
+    )

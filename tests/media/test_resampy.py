@@ -1,26 +1,28 @@
-"""The resampler of resampy 0.2.2, against its formula written out."""
+"""The resamplers of resampy 0.2.2 and 0.4.3, against their formula written out."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from davel.media.resampy import PRECISION, Resampler, half_window
+from davel.media.resampy import FILTERS, Resampler
+
+OLD = FILTERS["resampy-0.2.2"]
 
 
 def written_out(x: np.ndarray, in_rate: int, count: int) -> np.ndarray:
     """The first samples at 16 kHz, tap by tap."""
     ratio = 16000 / in_rate
     scale = min(1.0, ratio)
-    step = int(scale * PRECISION)
-    table = half_window() * scale
+    step = int(scale * OLD.precision)
+    table = OLD.half_window() * scale
     slope = np.append(np.diff(table), 0)
     out, time = [], 0.0
     for _ in range(count):
         n, total = int(time), 0.0
         for part, start, direction in ((scale * (time - n), n, -1), (scale - scale * (time - n), n + 1, 1)):
-            offset = int(part * PRECISION)
-            rest = part * PRECISION - offset
+            offset = int(part * OLD.precision)
+            rest = part * OLD.precision - offset
             for tap in range((len(table) - offset) // step):
                 at = start + direction * tap
                 if 0 <= at < len(x):
@@ -39,11 +41,12 @@ def test_samples_follow_the_formula(in_rate):
     assert np.isfinite(y).all()
 
 
+@pytest.mark.parametrize("kind", FILTERS)
 @pytest.mark.parametrize("in_rate", [44100, 8000, 16000])
-def test_pieces_give_the_same_as_the_whole(in_rate):
+def test_pieces_give_the_same_as_the_whole(in_rate, kind):
     x = np.random.default_rng(1).standard_normal(in_rate // 2)
-    whole = Resampler(in_rate, 16000).resample_chunk(x, last=True)
-    resampler, parts = Resampler(in_rate, 16000), []
+    whole = Resampler(in_rate, 16000, kind).resample_chunk(x, last=True)
+    resampler, parts = Resampler(in_rate, 16000, kind), []
     for first in range(0, len(x), 777):
         parts.append(resampler.resample_chunk(x[first : first + 777]))
         assert len(resampler.samples) < 3000, "it keeps no more than it needs"
@@ -52,7 +55,7 @@ def test_pieces_give_the_same_as_the_whole(in_rate):
 
 
 def test_the_filter_is_a_windowed_sinc_from_its_largest_value_on():
-    window = half_window()
+    window = OLD.half_window()
     assert len(window) == 64 * 512 + 1
     assert window[0] == window.max() == pytest.approx(0.9475937167399596)
     sinc = np.sinc(window[0] * np.arange(len(window)) / 512)

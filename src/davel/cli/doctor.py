@@ -74,7 +74,8 @@ def doctor() -> None:
         table.add_row(*row)
     console.results().print(table, markup=False)
     advice = [
-        f"missing: weights {weights.name}: `davel weights fetch {weights.name}`, for {made.name} features"
+        f"missing: weights {weights.name}: `davel weights {'convert' if weights.source else 'fetch'} {weights.name}`, "
+        f"for {made.name} features"
         for made in known.values()
         for weights in made.weights
         if weights.name in missing

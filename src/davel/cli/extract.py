@@ -34,7 +34,7 @@ def extract(
 
     What is done is not done again; OUTPUT/manifest.jsonl tells what became of each file.
     """
-    from davel.features.batch import estimate, extract_files, plan
+    from davel.features.batch import estimate, extract_files, plan, work_ahead
     from davel.features.reading import PROCESS
     from davel.features.weights import checksum_problem
 
@@ -52,6 +52,8 @@ def extract(
                 console.complain(f"davel: {problem}")
     counts: Counter[str] = Counter()
     failures: list[Path] = []
+    if not cluster and (ahead := work_ahead(jobs)):
+        console.complain(f"davel: {ahead}")
     if not made.parallel and (forecast := estimate(jobs, LONG_SECONDS)):
         console.complain(f"davel: {forecast}")
     with (

@@ -1,10 +1,11 @@
-"""`davel features`: what one has, against what others have."""
+"""`davel features`: what one has, against what others have; and names of classes as text towers embed them."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast, get_args
 
 import typer
 from rich.markup import escape
@@ -13,7 +14,7 @@ from rich.table import Table
 from davel.cli import console
 from davel.cli.options import with_options
 from davel.core.errors import printable
-from davel.core.options import option
+from davel.core.options import OptionError, option
 
 app = typer.Typer(name="features", help="Feature files.", no_args_is_help=True)
 MOST_ROWS = 30
@@ -63,3 +64,39 @@ def verify(
             console.results().print(f"{stream or 'features'}: {matching} of {count} match, median cosine {cosine:.4f}")
     if not all(result.matches for result in results):
         raise typer.Exit(4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions:
+    """How names of classes are embedded."""
+
+    output: Path | None = option(None, "-o", "--output")
+    """The file to write (default: CLASSES.safetensors)."""
+    prompt: str = "An audio visual event of {}."
+    """What is said of a class, {} being its name."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    precision: str = "float32"
+    """float32, bfloat16 or float16."""
+
+
+@app.command()
+@with_options(EmbedOptions)
+def embed(
+    classes: Path = typer.Argument(help="Annotations, or a text file with the name of a class in each line."),
+    *,
+    options: EmbedOptions,
+) -> None:
+    """Embed names of classes with ONE-PEACE's text encoder, once: the file travels without the encoder."""
+    from davel.features.embeddings import read_labels
+    from davel.features.family import Precision, family
+    from davel.features.one_peace.embeddings import embed_classes
+
+    if options.precision not in get_args(Precision):
+        raise OptionError("precision", f"expected float32, bfloat16 or float16, got {options.precision!r}")
+    labels = read_labels(classes)
+    width = family("one-peace").spec.dim("visual")
+    made = embed_classes(labels, options.prompt, width, options.device, cast("Precision", options.precision))
+    output = options.output or classes.with_suffix(".safetensors")
+    made.save(output)
+    console.results().print(f"{printable(output)}: {len(labels)} classes, {made.rows.shape[1]} channels", markup=False)

@@ -16,7 +16,7 @@ from davel.localize.options import LocalizeOptions
 
 if TYPE_CHECKING:
     from davel.core.events import EventList
-    from davel.localize import Request, Result
+    from davel.localize import Localizer, Request, Result
 
 
 @with_options(LocalizeOptions)
@@ -41,7 +41,7 @@ def localize(
         require_matplotlib()
     cluster, workspace = options.cluster.cluster(), Workspace()
     if cluster is None:
-        requests[0].localizer(workspace)  # what is wrong with the model is told before anything is read
+        _tell_doubt(requests[0].localizer(workspace))  # what is wrong with the model is told before anything is read
     by_path = {request.path: request for request in requests}
     for folder in {request.target.parent for request in requests if request.target}:
         try:
@@ -76,6 +76,15 @@ def localize(
     console.end([failure.path for failure in failures], len(requests))
 
 
+def _tell_doubt(localizer: Localizer) -> None:
+    """Whether the model learnt from features that davel can only make the like of."""
+    from davel.features.family import family
+
+    features = localizer.info.features
+    if doubt := family(features.name).doubt(features):
+        console.complain(f"davel: {doubt}")
+
+
 def _follow(request: Request, options: LocalizeOptions) -> None:
     """Print each event as soon as it is certain, and what is to be known of the recording at its end."""
     from davel import formats
@@ -85,7 +94,9 @@ def _follow(request: Request, options: LocalizeOptions) -> None:
 
     path = request.path
     idle = 10.0 if options.idle is None else options.idle
-    following = request.localizer(Workspace()).follow(path, threshold=request.threshold, idle_seconds=idle)
+    localizer = request.localizer(Workspace())
+    _tell_doubt(localizer)
+    following = localizer.follow(path, threshold=request.threshold, idle_seconds=idle)
     name = printable(path)
 
     def tell(events: EventList) -> None:

@@ -202,18 +202,38 @@ class Estimate:
         return f"{in_words(self.media_seconds)} of media: about {work} of work ({rate:.2g} s a second)"
 
 
+def media_seconds(jobs: Iterable[Job]) -> float:
+    """How long the files are together, as far as they can be read."""
+    seconds = 0.0
+    for job in jobs:
+        try:
+            seconds += probe(job.path).duration_seconds or 0
+        except MediaError:
+            continue
+    return seconds
+
+
+def work_ahead(jobs: Sequence[Job], extractors: Extractors = PROCESS) -> str:
+    """What there is to do, in numbers that need no measuring; an empty text where it is not worth a word."""
+    made = jobs[0].settings.family if jobs else None
+    waiting = [job for job in jobs if not job.is_finished(extractors)]
+    if made is None or made.step_tflop is None or not waiting:
+        return ""
+    seconds = media_seconds(waiting)
+    steps = seconds / made.spec.step_seconds
+    return (
+        f"{in_words(seconds)} of media: {steps:,.0f} steps of {made.step_tflop:g} TFLOP, "
+        f"{steps * made.step_tflop / 1000:.3g} PFLOP in all"
+    )
+
+
 def estimate(jobs: Iterable[Job], least_seconds: float = 0, extractors: Extractors = PROCESS) -> Estimate | None:
     """From the first steps of the first file that has some, on this machine; None if there is little to do.
 
     `least_seconds`: of media that is not done yet.
     """
     jobs = [job for job in jobs if not job.is_finished(extractors)]
-    media = 0.0
-    for job in jobs:
-        try:
-            media += probe(job.path).duration_seconds or 0
-        except MediaError:
-            continue
+    media = media_seconds(jobs)
     if media < least_seconds:
         return None
     for job in jobs:

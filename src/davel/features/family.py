@@ -10,7 +10,7 @@ its own by an entry point of the group `davel.features`, whose name is the famil
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from davel.core.errors import ConfigError, printable
+from davel.core.progress import Report
 from davel.features.spec import MODALITIES, FeatureSpec
 
 FAMILIES = {
@@ -27,6 +28,8 @@ FAMILIES = {
     "one-peace": "davel.features.one_peace",
 }
 """davel's own, by name: modules, imported when asked for."""
+ORIGIN = "origin"
+"""The option of a family whose published files davel does not make again: whose features they are."""
 GROUP = "davel.features"
 """Of entry points, by which other packages add theirs."""
 STEPS_AT_ONCE = 16
@@ -44,6 +47,7 @@ class Weights:
     name: str
     file: str
     url: str
+    """Empty where the file is made of another one."""
     megabytes: float
     """About; the publisher may state no exact size."""
     licence: str
@@ -54,6 +58,12 @@ class Weights:
     """Other names under which the same weights are published."""
     read: Callable[[Path], Any] | None = None
     """Makes what the file holds, a network usually. ConfigError if it holds something else."""
+    source: str | None = None
+    """The weights that this file is made of, where it is not fetched itself."""
+    convert: Callable[[Path, Path, Precision, Report], None] | None = None
+    """Makes the file: of its source, at a path, with values of so many bits. ConfigError if the source is no such."""
+    on_request: bool = False
+    """Fetched only where it is named: too large, or of use to few."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +133,16 @@ class Family:
     Options: type = NoOptions
     """The family's own options, a frozen dataclass with defaults; they are part of the protocol."""
     weights: tuple[Weights, ...] = ()
+    """What makes features; theirs are other features."""
+    sources: tuple[Weights, ...] = ()
+    """What these are made of, and what the text tower needs."""
+    ours: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Options of what davel makes, where the authors' files, of which `spec` speaks, are not the same numbers."""
     frames: Frames = Frames()
     parallel: bool = False
     """Whether one file is little work for one CPU, so that many are best done side by side."""
+    step_tflop: float | None = None
+    """Work of one step, in 10^12 operations, where it is so much that one should be told before it begins."""
     embed: Callable[[Sequence[str], str], NDArray[np.float32]] | None = None
     """The text tower: labels and a modality -> (C, P), P as the spec says of that modality."""
 
@@ -170,11 +187,26 @@ class Family:
         return visual, audio
 
     def completed(self, spec: FeatureSpec) -> FeatureSpec:
-        """The same with the defaults of options that are newer than it."""
-        return spec.with_options(**{key: value for key, value in self.spec.options.items() if key not in spec.options})
+        """The same with the defaults of what is newer than it: options, and a text tower.
+
+        One from before davel made such features is that of the authors' files, as it is known by now.
+        """
+        missing = {key: value for key, value in self.spec.options.items() if key not in spec.options}
+        resampler = self.spec.resampler if self.ours.keys() & missing.keys() else spec.resampler
+        return replace(
+            spec.with_options(**missing),
+            resampler=resampler,
+            visual_text_dim=spec.visual_text_dim or self.spec.visual_text_dim,
+            audio_text_dim=spec.audio_text_dim or self.spec.audio_text_dim,
+        )
+
+    def is_ours(self, spec: FeatureSpec) -> bool:
+        """Whether a protocol is one by which davel makes features, and not that of files which it can only read."""
+        return all(spec.options.get(key) == value for key, value in self.ours.items() if key == ORIGIN)
 
     def specified(self, options: Mapping[str, Any]) -> FeatureSpec:
-        """The protocol with options of its own, `colours` and `resampler`. ConfigError if it has no such option."""
+        """The protocol by which davel makes features, with options of its own, `colours` and `resampler`. ConfigError
+        if it has no such option."""
         ours = {key: value for key, value in options.items() if key in ("colours", "resampler")}
         own = {key: value for key, value in options.items() if key not in ours}
         known = [f.name for f in fields(self.Options)]
@@ -185,9 +217,18 @@ class Family:
             )
         try:
             spec = replace(self.spec, **ours)
-            return spec.with_options(**asdict(self.Options(**dict(spec.options) | own)))
+            return spec.with_options(**asdict(self.Options(**dict(spec.options) | dict(self.ours) | own)))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"features {self.name!r}: {error}") from error
+
+    def doubt(self, spec: FeatureSpec) -> str:
+        """What one must know before features are made for a model that learnt from others, or an empty text."""
+        if self.is_ours(spec):
+            return ""
+        return (
+            f"the model learnt from the {spec.options[ORIGIN]}' own {self.name} features: davel's are of the same "
+            "kind, but not the same numbers: try it, and train it again on those of `davel extract`"
+        )
 
     def require(self, spec: FeatureSpec) -> None:
         """ConfigError unless this family, as it is installed, is what a protocol says."""

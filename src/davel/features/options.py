@@ -19,11 +19,11 @@ class ExtractOptions:
     """How the features of files are made."""
 
     features: str = "i3d-vggish"
-    """i3d-vggish, light, or of another package."""
+    """i3d-vggish, light, one-peace, or of another package."""
     colours: str = "declared"
     """declared, or bt601 whatever a file declares, as the published ones."""
-    resampler: str = "soxr"
-    """soxr, or resampy-0.2.2, as the published ones."""
+    resampler: str | None = None
+    """soxr, resampy-0.2.2 or resampy-0.4.3 (default: as these features' protocol says)."""
     flow_updates: int | None = option(None, minimum=1)
     """Refinements of the flow; fewer than 20 are faster, and other features."""
     others: list[str] | None = option(None, "--option", metavar="NAME=VALUE")
@@ -51,7 +51,7 @@ class ExtractOptions:
         for name in ("device", "precision", "compile"):
             if name in options:
                 raise OptionError("others", f"is an option of its own: --{name}")
-        options |= {"colours": self.colours, "resampler": self.resampler}
+        options |= {"colours": self.colours} | ({"resampler": self.resampler} if self.resampler else {})
         if self.flow_updates is not None:
             options["flow_updates"] = self.flow_updates
         spec = family(self.features).specified(options)

@@ -76,9 +76,10 @@ class Settings:
             known = ", ".join(get_args(Precision))
             raise ConfigError(f"features {self.spec.name!r}: precision is {self.precision!r}: choose from {known}")
         made = family(self.spec.name)
-        made.require(self.spec)
+        spec = made.completed(self.spec)
+        made.require(spec)
         object.__setattr__(self, "family", made)
-        object.__setattr__(self, "spec", made.completed(self.spec))
+        object.__setattr__(self, "spec", spec)
 
     def __reduce__(self) -> tuple[type[Settings], tuple[Any, ...]]:
         """Another process has the family of its own installation."""

@@ -56,7 +56,7 @@ class FeatureSpec:
     audio_dim: int
     colours: Literal["declared", "bt601"] = "declared"
     """The matrix that made RGB of the video: the declared one, or BT.601 whatever is declared."""
-    resampler: Literal["soxr", "resampy-0.2.2"] = "soxr"
+    resampler: Literal["soxr", "resampy-0.2.2", "resampy-0.4.3"] = "soxr"
     """What brought the sound to `sample_rate`."""
     picture_seconds: tuple[float, ...] = ()
     """Where a step sees single pictures instead of all frames of its window: their times from its beginning."""

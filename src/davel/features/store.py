@@ -24,7 +24,7 @@ from davel.core.errors import ConfigError, MediaError, printable
 from davel.core.files import is_below, read_json, replacing
 from davel.core.progress import Report, silent
 from davel.core.returning import consume
-from davel.features.family import Family, family, read_spec
+from davel.features.family import ORIGIN, Family, family, read_spec
 from davel.features.reading import PROCESS, Extractors, Features, Reading, Settings
 from davel.features.spec import MODALITIES, FeatureSpec
 from davel.features.weights import sha256
@@ -166,6 +166,11 @@ class FeatureStore:
         MediaError if the file cannot be read as a whole, lacks a track, or is shorter than one step; OSError if nothing
         can be written.
         """
+        if not settings.family.is_ours(settings.spec):
+            raise ConfigError(
+                f"features {settings.spec.name!r} of origin {settings.spec.options[ORIGIN]!r} are read, not written: "
+                "davel's are of the same kind, but not the same numbers: leave out the folder to try them"
+            )
         make, stamp = self.extractors.get(settings), fingerprint(source)
         digest = sha256(source)
         described = self.described(key)

@@ -20,7 +20,7 @@ from typing import Any
 from davel.core.errors import ConfigError, DavelError, MissingError, printable
 from davel.core.files import home, locked
 from davel.core.progress import Report, silent
-from davel.features.family import Family, Weights, families
+from davel.features.family import Family, Precision, Weights, families
 
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 30
@@ -35,7 +35,7 @@ def catalogue() -> dict[str, Weights]:
     """Of all families, by name; of two files of one name the first family's counts."""
     known: dict[str, Weights] = {}
     for family in families().values():
-        for weights in family.weights:
+        for weights in (*family.weights, *family.sources):
             known.setdefault(weights.name, weights)
     return known
 
@@ -62,11 +62,20 @@ def find(name: str | Weights) -> Path:
     weights = weights_of(name) if isinstance(name, str) else name
     path = location(weights)
     if not path.is_file():
-        raise MissingError(
-            f"the weights {weights.name!r} are not there: run `davel weights fetch {weights.name}`, "
-            f"or download {weights.url} and put it at {printable(path)}"
-        )
+        raise MissingError(f"the weights {weights.name!r} are not there: {remedy(weights)}")
     return path
+
+
+def remedy(weights: Weights) -> str:
+    """How one comes to weights that are not there."""
+    path = printable(location(weights))
+    if weights.source is None:
+        return f"run `davel weights fetch {weights.name}`, or download {weights.url} and put it at {path}"
+    source = weights_of(weights.source)
+    convert = f"`davel weights convert {weights.name}`"
+    if location(source).is_file():
+        return f"run {convert}"
+    return f"run `davel weights fetch {source.name}` ({source.megabytes / 1000:g} GB), then {convert}"
 
 
 def fetch(name: str, report: Report = silent, offline: bool = False) -> Path:
@@ -79,6 +88,8 @@ def fetch(name: str, report: Report = silent, offline: bool = False) -> Path:
     path = location(weights)
     if path.is_file():
         return path
+    if weights.source is not None:
+        raise MissingError(f"the weights {name!r} are not there, and are made of others: {remedy(weights)}")
     if offline or is_offline():
         raise MissingError(
             f"the weights {name!r} are not there, and downloads are forbidden: "
@@ -210,13 +221,34 @@ def _shown(digest: str) -> str:
 def verify(name: str) -> str:
     """What is wrong with the weights, or an empty text. MissingError if they are not there."""
     weights = weights_of(name)
-    if problem := checksum_problem(weights, sha256(find(weights))):
+    if weights.sha256 and (problem := checksum_problem(weights, sha256(find(weights)))):
         return problem
     try:
         read_weights(weights)
     except ConfigError as error:
         return str(error)
     return ""
+
+
+def convert(name: str, precision: Precision, checkpoint: Path | None = None, report: Report = silent) -> Path:
+    """Make weights of those that they are made of, or of a `checkpoint` that lies elsewhere.
+
+    MissingError if that is not there, ConfigError if it is something else, or if these are not made of any.
+    """
+    weights = weights_of(name)
+    if weights.source is None or weights.convert is None:
+        known = ", ".join(other.name for other in catalogue().values() if other.source)
+        raise ConfigError(f"the weights {name!r} are used as they are published: choose from {known}")
+    if checkpoint is not None and not checkpoint.is_file():
+        raise MissingError(f"{printable(checkpoint)}: there is no such file")
+    path = location(weights)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        weights.convert(checkpoint or find(weights.source), path, precision, report)
+    except OSError as error:
+        target = printable(error.filename or path)
+        raise ConfigError(f"{target}: cannot write: {error.strerror}: make room or set DAVEL_HOME") from error
+    return path
 
 
 def free_bytes(folder: Path) -> int:

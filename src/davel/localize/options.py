@@ -69,5 +69,5 @@ class LocalizeOptions:
     colours: str | None = None
     """declared or bt601, if not as the model says."""
     resampler: str | None = None
-    """soxr or resampy-0.2.2, if not as the model says."""
+    """soxr, resampy-0.2.2 or resampy-0.4.3, if not as the model says."""
     cluster: ClusterOptions = field(default_factory=ClusterOptions)

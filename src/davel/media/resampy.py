@@ -1,40 +1,74 @@
-"""Resampling as resampy 0.2.2 did it (`kaiser_best`), for sound as the published features were made of.
+"""Resampling as resampy did it (`kaiser_best`), for sound as published features were made of.
 
 Band-limited interpolation (Smith and Gossett, ICASSP 1984) with a tabulated, Kaiser-windowed sinc whose values are
-interpolated linearly. Its habits are kept: the table is walked in whole steps, which are rounded down, and time is
-summed up sample by sample.
+interpolated linearly. Its habits are kept: the table is walked in whole steps, which are rounded down, and in 0.2.2
+time is summed up sample by sample.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-ZERO_CROSSINGS = 64
-PRECISION = 512
-"""Values of the table between two zero crossings."""
-BETA = 14.769656459379492
-ROLLOFF = 0.9475937167399596
 OUTPUTS_AT_ONCE = 4096
 
 
-def half_window(zero_crossings: int = ZERO_CROSSINGS, precision: int = PRECISION) -> Floats:
-    """The right half of the filter, (zero_crossings * precision + 1,)"""
-    size = zero_crossings * precision
-    i = np.arange(size + 1)
-    return np.asarray(ROLLOFF * np.sinc(ROLLOFF * i / precision) * np.kaiser(2 * size + 1, BETA)[size:])
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """A version's `kaiser_best`, and what it does at the edges."""
+
+    zero_crossings: int
+    precision: int
+    """Values of the table between two zero crossings."""
+    beta: float
+    rolloff: float
+    sums_time: bool
+    """The next output's time is the last one's and a bit, with the rounding that gathers; else a product."""
+    fills: bool
+    """As librosa calls it: the last output that is begun is there, and zero."""
+
+    def half_window(self) -> Floats:
+        """The right half of the filter, (zero_crossings * precision + 1,)"""
+        size = self.zero_crossings * self.precision
+        i = np.arange(size + 1)
+        sinc = np.sinc(self.rolloff * i / self.precision)
+        return np.asarray(self.rolloff * sinc * np.kaiser(2 * size + 1, self.beta)[size:])
+
+
+FILTERS = {
+    "resampy-0.2.2": Filter(
+        zero_crossings=64,
+        precision=512,
+        beta=14.769656459379492,
+        rolloff=0.9475937167399596,
+        sums_time=True,
+        fills=False,
+    ),
+    "resampy-0.4.3": Filter(
+        zero_crossings=50,
+        precision=8192,
+        beta=12.98458524704442,
+        rolloff=0.9173473712608761,
+        sums_time=False,
+        fills=True,
+    ),
+}
 
 
 class Resampler:
     """Samples in, in pieces of any size; the same come out as of all at once. Memory: the filter's reach."""
 
-    def __init__(self, in_rate: int, out_rate: int) -> None:
+    def __init__(self, in_rate: int, out_rate: int, kind: str = "resampy-0.2.2") -> None:
+        self.filter = FILTERS[kind]
+        self.in_rate, self.out_rate = in_rate, out_rate
         self.ratio = out_rate / in_rate
         scale = min(1.0, self.ratio)
-        self.scale, self.step = scale, int(scale * PRECISION)
-        self.table = half_window() * scale
+        self.scale, self.step = scale, int(scale * self.filter.precision)
+        self.table = self.filter.half_window() * scale
         self.slope = np.append(np.diff(self.table), 0.0)
         self.reach = len(self.table) // self.step + 1
         self.samples = np.zeros(0)
@@ -54,7 +88,7 @@ class Resampler:
         parts = [np.zeros(0, np.float32)]
         while self.written < total:
             count = min(OUTPUTS_AT_ONCE, total - self.written)
-            times = np.cumsum(np.concatenate([[self.time], np.full(count, 1 / self.ratio)]))
+            times = self._times(count)
             if not last:
                 count = int((times[:-1] + self.reach + 1 < end).sum())
             if count == 0:
@@ -64,7 +98,15 @@ class Resampler:
             self.written += count
         keep = max(int(self.time) - self.reach - self.first, 0)
         self.samples, self.first = self.samples[keep:], self.first + len(self.samples[:keep])
+        if last and self.filter.fills:
+            parts.append(np.zeros(-(-end * self.out_rate // self.in_rate) - self.written, np.float32))
         return np.concatenate(parts)
+
+    def _times(self, count: int) -> Floats:
+        """Of so many outputs and the one after them, in samples of the input."""
+        if self.filter.sums_time:
+            return np.cumsum(np.concatenate([[self.time], np.full(count, 1 / self.ratio)]))
+        return np.arange(self.written, self.written + count + 1) / self.ratio
 
     def _interpolate(self, times: Floats, end: int) -> Floats:
         n = times.astype(np.int64)
@@ -75,7 +117,7 @@ class Resampler:
 
     def _half(self, start: NDArray[np.int64], part: Floats, direction: int, available: NDArray[np.int64]) -> Floats:
         """What the samples at `start` and beyond give, of which there are so many."""
-        position = part * PRECISION
+        position = part * self.filter.precision
         offset = position.astype(np.int64)
         taps = np.arange(self.reach)
         count = np.minimum(available, (len(self.table) - offset) // self.step)

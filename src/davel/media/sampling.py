@@ -22,7 +22,7 @@ from davel.media import resampy as kaiser
 
 COLOURS = ("declared", "bt601")
 """The matrix that makes RGB: what the file declares, or BT.601 whatever it says, as old tools did."""
-RESAMPLERS = ("soxr", "resampy-0.2.2")
+RESAMPLERS = ("soxr", *kaiser.FILTERS)
 STILL_SECONDS = 1
 """A picture that stands longer than the file says by more than this: the next ones are missing."""
 MANY_CHANNELS = 8
@@ -253,7 +253,7 @@ class Mono(Track):
         if self.kind == "soxr":
             self.resampler = soxr.ResampleStream(rate, self.out_rate, 1, dtype="float32")
         else:
-            self.resampler = kaiser.Resampler(rate, self.out_rate)
+            self.resampler = kaiser.Resampler(rate, self.out_rate, self.kind)
 
     def _take(self, samples: NDArray[np.float32]) -> Iterator[Sound]:
         self.position += len(samples)
