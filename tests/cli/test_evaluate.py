@@ -233,7 +233,7 @@ def test_a_report_holds_any_name_and_needs_nothing_but_itself(truth):
     assert "svg" in tags.seen
     assert "x\\_1 \\& <y> & " in latex([evaluation])
     assert "| x_1 & <y> |" in markdown([evaluation])
-    assert len(markdown([evaluation, evaluation]).splitlines()) == 6
+    assert len(markdown([evaluation, evaluation]).splitlines()) == 8  # head, rule, two, the floors, and a note
 
 
 def test_a_report_of_nothing_is_a_report(truth):
