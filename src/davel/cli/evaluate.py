@@ -69,6 +69,8 @@ def _show(evaluation: Evaluation, subset: str) -> None:
         )
     for line in _reported(figures):
         out.print(line)
+    if "psds" in figures:
+        out.print(", ".join(f"{setting} {report.percent(value)}" for setting, value in figures["psds"].items()))
     if "decoys" in figures:
         out.print(f"decoys reported: {report.percent(figures['decoys_reported'])} % of {figures['decoys']}")
     if figures["without_predictions"]:

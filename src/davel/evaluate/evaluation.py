@@ -14,6 +14,7 @@ from davel.core.events import EventList, Video
 from davel.evaluate import analysis
 from davel.evaluate.floors import floors, oracles
 from davel.evaluate.metrics import NAMES, THRESHOLDS, Floats, Ints, Matches, decoys_reported, match
+from davel.evaluate.psds import psds
 from davel.evaluate.reported import reported
 from davel.evaluate.seconds import by_second
 
@@ -66,8 +67,8 @@ class Evaluation:
     matches: Matches
     figures: dict[str, Any]
     """What `score` says, `floors` and `oracles` to hold it against, `intervals` (95 %, over videos), `classes`,
-    `durations`, `errors`, `missed`, `recall`, what is `reported`, also by `seconds`, and `f1` where thresholds are
-    given."""
+    `durations`, `errors`, `missed`, `recall`, what is `reported`, also by `seconds`, `f1` where thresholds are
+    given, and `psds` where they were asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         return {"name": self.name, "notes": list(self.notes), **self.figures}
@@ -86,12 +87,14 @@ def evaluate(
     notes: Sequence[str] = (),
     resamples: int = 1000,
     thresholds: Sequence[float] | float | None = None,
+    with_psds: bool = False,
 ) -> Evaluation:
     """Everything that can be said of predictions for annotated videos.
 
     Intervals come from `resamples` draws of the videos (0: none). `thresholds`, one score for all classes or one for
     each, were fitted on other videos; without them, an event counts as reported from a score of 0.5 on. Videos without
-    predictions count as found empty; what is predicted for other videos is wrong, as published.
+    predictions count as found empty; what is predicted for other videos is wrong, as published. `with_psds`: also the
+    polyphonic sound detection scores, for which MissingError says what to install.
     """
     matches = match_videos(predicted, videos, len(labels))
     figures = _score(matches, predicted, videos)
@@ -120,6 +123,8 @@ def evaluate(
         figures["f1"] = {"micro": round(micro, 6), "macro": round(float(known.mean()) if len(known) else 0.0, 6)}
     figures["reported"] = _reported(matches, REPORTED if thresholds is None else thresholds)
     figures["seconds"] = _seconds(predicted, videos, REPORTED if thresholds is None else thresholds)
+    if with_psds:
+        figures["psds"] = {setting: round(value, 6) for setting, value in psds(predicted, videos).items()}
     return Evaluation(name, tuple(notes), tuple(labels), videos, matches, figures)
 
 

@@ -34,6 +34,8 @@ class EvaluateOptions:
     """Resamples of the videos for 95 % intervals; 0 for none."""
     threshold: float | None = option(None, minimum=0, maximum=1)
     """The score from which an event counts as reported (default: the model's own, 0.5 for files)."""
+    psds: bool = False
+    """Polyphonic sound detection scores, too (minutes)."""
     without: Literal["audio", "visual"] | None = None
     """Zero the features of one modality."""
     published_batching: bool = False

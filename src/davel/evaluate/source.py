@@ -80,6 +80,7 @@ def evaluate_source(source: str, options: EvaluateOptions, progress: Report = si
         notes=found.notes,
         resamples=options.bootstrap,
         thresholds=found.thresholds if options.threshold is None else options.threshold,
+        with_psds=options.psds,
     )
     told = (*found.told, *_repeated(evaluation))
     return Evaluated(evaluation, subset, told, None if is_file else found.events)

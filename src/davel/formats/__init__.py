@@ -224,6 +224,8 @@ def losses(videos: Sequence[Video], form: Format) -> list[str]:
         lines.append(f"{form.name} does not hold whether events are seen or heard")
     if form.name != activitynet.TRUTH.name and any(v.decoys for v in videos):
         lines.append(f"{form.name} holds no decoys")
+    if form.name != activitynet.RESULTS.name and (origin := next((v.origin for v in videos if v.origin), None)):
+        lines.append(f"{form.name} does not hold what its figures must say: {origin}")
     if form.unit >= MILLI and any(v.events for v in videos):
         lines.append(f"{form.name} holds times to {form.unit:g} s")
     if form.more:
