@@ -161,8 +161,8 @@ def test_every_figure_stands_beside_floors_and_oracles(run, model, data, tmp_pat
         assert "floor: first to last" in text
     report = (tmp_path / "out" / "report.html").read_text()
     for text in (
-        "right classes, from first onset to last offset",
-        "these predictions with the right extent",
+        "right classes, first onset to last offset",
+        "told the right extent",
         "CountF1",
     ):
         assert text in report

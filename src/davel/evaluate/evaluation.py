@@ -115,7 +115,7 @@ def evaluate(
     }
     figures["missed"] = _missed(matches)
     figures["recall"] = {
-        str(k): {str(t): round(analysis.recall_at(matches, k, t), 6) for t in (0.3, 0.5, 0.7)} for k in (1, 5, 10)
+        str(k): {str(t): _known(analysis.recall_at(matches, k, t)) for t in (0.3, 0.5, 0.7)} for k in (1, 5, 10)
     }
     if thresholds is not None:
         micro, per_class = analysis.f1(matches, ANALYSED, thresholds)

@@ -22,11 +22,11 @@ SHOWN = ("0.5", "0.6", "0.7", "0.8", "0.9")
 AVERAGED = tuple(f"Avg. {name.replace('-', '–')}" for name in AVERAGES)
 """Over which tIoU the averages run, as a column's head. The first is the paper's."""
 BESIDE = {
-    "whole video": ("floor", "right classes, each as long as the video"),
-    "first to last": ("floor", "right classes, from first onset to last offset"),
-    "right class": ("oracle", "these predictions with the right class"),
-    "right extent": ("oracle", "these predictions with the right extent"),
-    "right class and extent": ("oracle", "these predictions with both"),
+    "whole video": ("floor", "right classes, the whole video"),
+    "first to last": ("floor", "right classes, first onset to last offset"),
+    "right class": ("oracle", "told the right class"),
+    "right extent": ("oracle", "told the right extent"),
+    "right class and extent": ("oracle", "told both"),
 }
 """What `floors.FLOORS` and `floors.ORACLES` are, in words."""
 COLOURS = ("#1f6f8b", "#b5446e", "#4c8c4a", "#c07a1a", "#7a4fa3")
@@ -129,6 +129,7 @@ def html(evaluation: Evaluation) -> str:
     classes = figures["classes"].items()
     return environment.get_template("report.html.j2").render(
         title=f"{evaluation.name}: {percent(figures['average_mAP'])} average mAP ({AVERAGES[0].replace('-', '–')})",
+        averaged=list(AVERAGED),
         averages=[(name.replace("-", " to "), figures["averages"][name]) for name in AVERAGES],
         notes=evaluation.notes,
         figures=figures,
