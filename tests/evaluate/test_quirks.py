@@ -177,6 +177,13 @@ def test_predictions_outside_of_their_video_are_wrong_and_those_of_other_subsets
     assert ap[0, 0] == pytest.approx(1 / 3 * 1 / 3)  # two that lie outside are surer, and are no empty event of a
 
 
+def test_predictions_without_scores_are_told(tmp_path):
+    truth = write(tmp_path / "t.json", database=TRUTH)
+    (tmp_path / "p.csv").write_text("file,label,start,end\na.mp4,bark,0,4\nb.mp4,bark,2,8\n")
+    told = read_predictions(tmp_path / "p.csv", truth, "test").told
+    assert "all predictions have the score 1: average precision takes them by their videos' ids" in told
+
+
 def test_videos_that_are_not_annotated_are_in_every_resample(tmp_path):
     videos = {key: Video(key, events(("bark", 0, 4))) for key in ("b", "d")}
     found = {key: events(("bark", 0, 4, 0.5)) for key in ("b", "d")}

@@ -82,9 +82,9 @@ def _reported(figures: dict[str, Any]) -> Iterator[str]:
     from davel.evaluate.report import percent
 
     found, seconds = figures["reported"], figures["seconds"]
-    least = found["score"] if isinstance(found["score"], float | int) else "their class's threshold"
+    least = f"a score of {found['score']:g}" if isinstance(found["score"], float | int) else "their class's threshold"
     shown = ", ".join(f"{percent(found['F1'][t])} at {t}" for t in ("0.3", "0.5", "0.7"))
-    yield f"{found['events']} events from a score of {least} on; of each video and class:"
+    yield f"{found['events']} events are reported, from {least} on; of each video and class:"
     yield f"  F1 {shown}; mIoU {percent(found['mIoU'])}; CountF1 {percent(found['CountF1'])}"
     yield (
         f"  on seconds: segment F1 {percent(seconds['segment_F1'])}, segment mAP {percent(seconds['segment_mAP'])}, "

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from davel import formats
 from davel.core.annotations import Annotations
 from davel.core.errors import ConfigError, printable, refuse
@@ -70,6 +72,9 @@ def read_predictions(source: Path, annotations: Path, subset: str) -> Prediction
         )
     if len(others) > len(unknown):
         told.append(f"{len(others) - len(unknown)} predicted videos are of other subsets and were left out")
+    scores = np.concatenate([np.zeros(0), *(events.scores for events in counted.values())])
+    if len(scores) > 1 and (scores == scores[0]).all():
+        told.append(f"all predictions have the score {scores[0]:g}: average precision takes them by their videos' ids")
     notes = (contents.origin,) if contents.origin else ()
     return Predictions(source.stem, counted, chosen, notes, tuple(told))
 
