@@ -350,6 +350,15 @@ def decode(
     return seconds, np.array(kept_scores)[best], np.array(kept_labels)[best]
 
 
+def _distinct(segments: np.ndarray) -> np.ndarray:
+    """Without those that repeat an earlier one, to a thousandth of a second."""
+    kept: list[np.ndarray] = []
+    for segment in segments:
+        if not any((np.abs(segment - other) <= 1e-3).all() for other in kept):
+            kept.append(segment)
+    return np.stack(kept)
+
+
 def average_precision(
     predicted: Mapping[str, EventList], truth: Mapping[str, EventList], num_classes: int, thresholds: Sequence[float]
 ) -> np.ndarray:
@@ -359,7 +368,7 @@ def average_precision(
         true = {}
         for key, events in truth.items():
             if (mine := events.segments[events.label_ids == c]).size:
-                true[key] = mine
+                true[key] = _distinct(mine)
         num_true = sum(map(len, true.values()))
         if not num_true:
             continue

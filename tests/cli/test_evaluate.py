@@ -140,6 +140,54 @@ def test_predictions_of_others_are_evaluated(run, data, truth, tmp_path):
     assert "has none of the 12 videos of the subset 'train'" in err
 
 
+def test_every_figure_stands_beside_floors_and_oracles(run, model, data, tmp_path):
+    code, out, err = run("evaluate", model, "--data", data, "-o", "out")
+    assert code == 0, err
+    figures = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert figures["averages"]["0.1-0.9"] == figures["average_mAP"]
+    upper = [figures["mAP"][t] for t in ("0.5", "0.6", "0.7", "0.8", "0.9")]
+    assert figures["averages"]["0.5-0.9"] == pytest.approx(np.mean(upper), abs=1e-5)
+    assert figures["intervals"]["averages"]["0.1-0.9"] == figures["intervals"]["average_mAP"]
+    assert list(figures["floors"]) == ["whole video", "first to last"]
+    assert list(figures["oracles"]) == ["right class", "right extent", "right class and extent"]
+    assert {"F1", "mIoU", "CountF1"} <= figures["reported"].keys()
+    assert {"segment_F1", "segment_mAP", "event_F1"} <= figures["seconds"].keys()
+    assert all("found@0.5" in row for row in figures["durations"] if row["events"])
+    for name in ("floor: whole video", "floor: first to last", "oracle: both right", "found at 0.5", "CountF1"):
+        assert name in out
+    for file in ("rows.md", "rows.tex"):
+        text = (tmp_path / "out" / file).read_text()
+        assert "Avg. 0.1–0.9" in text
+        assert "floor: first to last" in text
+    report = (tmp_path / "out" / "report.html").read_text()
+    for text in (
+        "right classes, first onset to last offset",
+        "told the right extent",
+        "CountF1",
+    ):
+        assert text in report
+
+
+def test_the_score_from_which_events_are_reported_may_be_given(run, data, truth, tmp_path):
+    (tmp_path / "p.json").write_text(activitynet.dump_results(videos(jittered(truth, 0.0))))
+    common = ("evaluate", "p.json", "--data", data, "--json", "--bootstrap", 0)
+    some = json.loads(run(*common)[1])
+    every = json.loads(run(*common, "--threshold", 0)[1])
+    assert (some["reported"]["score"], every["reported"]["score"]) == (0.5, 0)
+    assert every["reported"]["mIoU"] == every["reported"]["CountF1"] == every["f1"]["micro"] == 1
+    assert every["seconds"]["segment_F1"] == 1
+    assert some["reported"]["mIoU"] < 1
+    assert every["mAP"] == some["mAP"]
+
+
+def test_a_model_that_was_trained_on_simulated_features_says_so(run, model, data, tmp_path):
+    content = json.loads((model / "model.json").read_text())
+    content["figures"] = {"data": "simulated features of another seed"}
+    (model / "model.json").write_text(json.dumps(content))
+    figures = json.loads(run("evaluate", model, "--data", data, "--json", "--bootstrap", 0)[1])
+    assert figures["notes"] == [SIMULATED, "trained on simulated features of another seed"]
+
+
 def test_thresholds_are_fitted_on_validation_and_kept_with_the_model(run, model, data, tmp_path):
     weights = (model / "model.safetensors").read_bytes()
     code, out, err = run("evaluate", model, "--data", data, "--fit-thresholds")
@@ -171,6 +219,7 @@ def test_thresholds_are_fitted_on_validation_and_kept_with_the_model(run, model,
         (["scenes", "--annotations", "y"], 2, "name either `videos` or `features`"),
         (["scenes", "--data", "x", "--published-batching", "--without", "audio"], 2, "takes both modalities"),
         (["nobody", "--data", "x"], 5, "no model 'nobody'"),
+        (["scenes", "--data", "x", "--fit-thresholds", "--threshold", "0.3"], 2, "--fit-thresholds finds the scores"),
     ],
 )
 def test_mistakes_are_refused(run, arguments, code, message):
@@ -198,9 +247,13 @@ def test_runs_are_compared_on_the_same_videos(run, data, truth, tmp_path):
     assert code == 0
     assert f"run: {SIMULATED}" in out
     assert "rough − run" in out
+    assert "floor: " in out
     _, out, _ = run("compare", "run", "rough.json", "run/predictions.json", *common, "--json")
     content = json.loads(out)
     worse, same = content["differences"]
+    assert list(content["floors"]) == ["whole video", "first to last"]
+    assert all({"averages", "oracles"} <= each.keys() for each in content["runs"])
+    assert worse["averages"]["0.1-0.9"] == worse["average_mAP"]
     assert worse["average_mAP"]["difference"] < 0
     assert worse["average_mAP"]["interval"][1] < 0
     assert worse["better"] < 0.05
@@ -233,7 +286,7 @@ def test_a_report_holds_any_name_and_needs_nothing_but_itself(truth):
     assert "svg" in tags.seen
     assert "x\\_1 \\& <y> & " in latex([evaluation])
     assert "| x_1 & <y> |" in markdown([evaluation])
-    assert len(markdown([evaluation, evaluation]).splitlines()) == 6
+    assert len(markdown([evaluation, evaluation]).splitlines()) == 8  # head, rule, two, the floors, and a note
 
 
 def test_a_report_of_nothing_is_a_report(truth):

@@ -132,3 +132,16 @@ def test_another_file_is_refused(tmp_path, text):
 )
 def test_ids_are_put_right_where_nothing_fits_without(found, videos, names):
     assert list(activitynet.renamed(found, videos).values()) == names
+
+
+def test_the_mark_of_simulated_features_travels_with_predictions_and_its_loss_is_told(tmp_path):
+    events = EventList.of([Event("dog", 1, 2, 0.5)], ("dog",))
+    (tmp_path / "p.json").write_text(activitynet.dump_results([Video("a", events)], "simulated features"))
+    videos = formats.read(tmp_path / "p.json")
+    assert videos[0].origin == "simulated features"
+    assert formats.write(videos, tmp_path / "again.results.json") == []
+    assert formats.inspect(tmp_path / "again.results.json").origin == "simulated features"
+    assert "csv does not hold what its figures must say: simulated features" in formats.write(
+        videos, tmp_path / "p.csv"
+    )
+    assert formats.read(tmp_path / "p.csv")[0].origin is None

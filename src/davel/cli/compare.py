@@ -62,10 +62,11 @@ def compare(
                 {
                     "name": e.name,
                     "notes": list(e.notes),
-                    **{k: e.figures[k] for k in ("average_mAP", "mAP", "intervals")},
+                    **{k: e.figures[k] for k in ("average_mAP", "averages", "mAP", "intervals", "oracles")},
                 }
                 for e in evaluations
             ],
+            "floors": evaluations[0].figures["floors"],
             "differences": [
                 {"from": names[0], "to": name, **difference} for name, difference in zip(names[1:], paired, strict=True)
             ],
@@ -75,11 +76,17 @@ def compare(
     out = console.results()
     for note in dict.fromkeys(f"{e.name}: {note}" for e in evaluations for note in e.notes):
         out.print(escape(printable(note)))
-    table = Table("run", *report.SHOWN, "Avg.", title=f"mAP on {len(evaluations[0].videos)} videos ({options.subset})")
+    heads = [head.replace(" ", "\n") for head in report.AVERAGED]
+    title = f"mAP on {len(evaluations[0].videos)} videos ({options.subset})"
+    table = Table("run", *report.SHOWN, *heads, title=title)
+    for cells in report.floor_cells(evaluations[0]):
+        table.add_row(*cells)
+    table.add_section()
     for evaluation in evaluations:
         table.add_row(escape(printable(evaluation.name)), *report.cells(evaluation))
+    table.add_section()
     for name, difference in zip(names[1:], paired, strict=True):
-        ends = [*(difference["mAP"][t] for t in report.SHOWN), difference["average_mAP"]]
+        ends = report.columns(difference)
         table.add_row(escape(printable(f"{name} − {names[0]}")), *(f"{100 * d['difference']:+.1f}" for d in ends))
         for i, end in enumerate(("95 % from", "95 % to")):
             table.add_row(end, *(f"{100 * d['interval'][i]:+.1f}" for d in ends))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
@@ -43,16 +44,22 @@ def _show(evaluation: Evaluation, subset: str) -> None:
     figures = evaluation.figures
     told = "".join(f"\n{note}" for note in evaluation.notes)
     title = f"{evaluation.name}: mAP on {figures['videos']} videos ({subset}), {figures['events']} events{told}"
-    table = Table("temporal IoU", *report.SHOWN, "Avg.", title=escape(printable_lines(title)), title_justify="left")
+    heads = [head.replace(" ", "\n") for head in report.AVERAGED]
+    table = Table("temporal IoU", *report.SHOWN, *heads, title=escape(printable_lines(title)), title_justify="left")
     table.add_row("mAP", *report.cells(evaluation))
     for name, ends in zip(("95 % from", "95 % to"), report.interval_cells(evaluation), strict=False):
         table.add_row(name, *ends)
+    table.add_section()
+    for cells in (*report.floor_cells(evaluation), *report.oracle_cells(evaluation)):
+        table.add_row(*cells)
+    durations = Table("duration", "events", "found at 0.5", "mAP at 0.5", *heads)
     for row in figures["durations"]:
-        at = [""] * len(report.SHOWN)
-        at[0] = report.percent(row.get("mAP@0.5"))
-        table.add_row(f"{row['over']:g}–{row['to']:g} s", *at, report.percent(row.get("average_mAP")))
+        averages = row.get("averages", {}).values() or [None] * len(heads)
+        values = (row.get("found@0.5"), row.get("mAP@0.5"), *averages)
+        durations.add_row(f"{row['over']:g}–{row['to']:g} s", str(row["events"]), *map(report.percent, values))
     out = console.results()
     out.print(table)
+    out.print(durations)
     gains = figures["errors"]["gains"]
     out.print("without errors: " + ", ".join(f"{kind} +{100 * gain:.1f}" for kind, gain in gains.items()))
     if "f1" in figures:
@@ -60,10 +67,29 @@ def _show(evaluation: Evaluation, subset: str) -> None:
         out.print(
             f"F1 at the model's thresholds: {report.percent(f1['micro'])} (classes: {report.percent(f1['macro'])})"
         )
+    for line in _reported(figures):
+        out.print(line)
+    if "psds" in figures:
+        out.print(", ".join(f"{setting} {report.percent(value)}" for setting, value in figures["psds"].items()))
     if "decoys" in figures:
         out.print(f"decoys reported: {report.percent(figures['decoys_reported'])} % of {figures['decoys']}")
     if figures["without_predictions"]:
         out.print(f"videos without predictions: {figures['without_predictions']}")
+
+
+def _reported(figures: dict[str, Any]) -> Iterator[str]:
+    """Lines on the events that are reported."""
+    from davel.evaluate.report import percent
+
+    found, seconds = figures["reported"], figures["seconds"]
+    least = f"a score of {found['score']:g}" if isinstance(found["score"], float | int) else "their class's threshold"
+    shown = ", ".join(f"{percent(found['F1'][t])} at {t}" for t in ("0.3", "0.5", "0.7"))
+    yield f"{found['events']} events are reported, from {least} on; of each video and class:"
+    yield f"  F1 {shown}; mIoU {percent(found['mIoU'])}; CountF1 {percent(found['CountF1'])}"
+    yield (
+        f"  on seconds: segment F1 {percent(seconds['segment_F1'])}, segment mAP {percent(seconds['segment_mAP'])}, "
+        f"event F1 {percent(seconds['event_F1']['0.5'])} at 0.5, {percent(seconds['event_F1_average'])} on average"
+    )
 
 
 def printable_lines(text: str) -> str:

@@ -175,6 +175,8 @@ class Video:
     """What looks or sounds like an event and is none: things seen but silent, or heard but hidden."""
     scored_by: str | None = None
     """What gave the events their scores, e.g. a model's name."""
+    origin: str | None = None
+    """What must be said wherever a figure on the events is printed, e.g. that they were found in simulated features."""
 
     def __post_init__(self) -> None:
         if self.duration is not None and not 0 < self.duration < math.inf:

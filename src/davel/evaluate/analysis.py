@@ -6,7 +6,7 @@ Pure functions of matches. Shapes: N predictions, M true events, V videos, C cla
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,18 @@ def mean_average_precision(average_precision: Floats) -> Floats:
     return np.concatenate([mean, mean.mean(-1, keepdims=True)], axis=-1)
 
 
+AVERAGES = (("0.1-0.9", 0), ("0.5-0.9", 4))
+"""The two averages of mAP, and the index of the first threshold of each: that which UnAV-100 and CCNet publish, and
+that of the columns which their tables show."""
+
+
+def summary(average_precision: Floats) -> Floats:
+    """(..., S, C) at all `THRESHOLDS` -> the mAP at each, then each of `AVERAGES`: (..., S + 2)"""
+    each = mean_average_precision(average_precision)[..., :-1]
+    averages = [each[..., first:].mean(-1, keepdims=True) for _, first in AVERAGES]
+    return np.concatenate([each, *averages], axis=-1)
+
+
 def interval(values: Floats, estimate: Floats, confidence: float = 0.95) -> tuple[Floats, Floats]:
     """Of resampled values (R, ...) and what was measured (...): the ends of the confidence interval, (...) each.
 
@@ -63,24 +75,14 @@ def by_duration(matches: Matches, ranges: Sequence[tuple[float, float]] = DURATI
         columns = []
         for s in range(len(matches.thresholds)):
             kept = Matches(
-                _select(matches.predicted, counted[:, s]),
-                _select(matches.truth, true_inside),
+                matches.predicted.select(counted[:, s]),
+                matches.truth.select(true_inside),
                 matches.thresholds[s : s + 1],
                 matches.partner[counted[:, s], s : s + 1],
             )
             columns.append(kept.average_precision())
         result.append((int(true_inside.sum()), np.concatenate(columns)))
     return result
-
-
-def _select(columns: Columns, where: Bools) -> Columns:
-    return replace(
-        columns,
-        videos=columns.videos[where],
-        labels=columns.labels[where],
-        segments=columns.segments[where],
-        scores=columns.scores[where],
-    )
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def gains(matches: Matches, best: Overlaps) -> list[float]:
         for s, kinds in enumerate(by_threshold):
             kept = kinds != kind
             left = Matches(
-                _select(matches.predicted, kept),
+                matches.predicted.select(kept),
                 matches.truth,
                 matches.thresholds[s : s + 1],
                 matches.partner[kept, s : s + 1],
@@ -158,6 +160,14 @@ def gains(matches: Matches, best: Overlaps) -> list[float]:
             values.append(left.average_precision())
         result.append(float(mean_average_precision(np.concatenate(values))[-1]) - now)
     return result
+
+
+def found_by_duration(matches: Matches, s: int, ranges: Sequence[tuple[float, float]] = DURATIONS) -> list[float]:
+    """For each range of durations, the share of its true events that are found at threshold s by a prediction of their
+    class, of whatever score: CCNet's Figure 3. NaN where there are no such events."""
+    is_found, seconds = found(matches, s), matches.truth.durations
+    inside = [(seconds > low) & (seconds <= high) for low, high in ranges]
+    return [float(is_found[those].mean()) if those.any() else float("nan") for those in inside]
 
 
 def found(matches: Matches, s: int) -> Bools:

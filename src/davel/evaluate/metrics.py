@@ -1,38 +1,56 @@
 """How good events are, measured as UnAV-100 and ActivityNet do: pure functions.
 
+Figures are those of the published program (the evaluation of ActivityNet, as the released code of UnAV-100 and CCNet
+has it), also where files have quirks: a true event that repeats another counts once, an empty segment lies on nothing,
+and what is predicted for a video that has no such event is wrong. What that program leaves to the order of its files
+is settled here: of equal scores the first is that of the smaller video id, then of the earlier start, then of the
+earlier end; and of true events that a prediction overlaps equally, it takes the later one.
+
 Shapes: N predictions, M true events, K events of one video and class, V videos, C classes, S thresholds, R resamples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from davel.core.events import Event, EventList
 
-THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(1, 10))
-"""Temporal IoU from 0.1 to 0.9, whose mean is the average mAP."""
+THRESHOLDS = tuple(float(t) for t in np.linspace(0.1, 0.9, 9))
+"""Temporal IoU from 0.1 to 0.9, as the published program computes them: the third and the seventh are a rounding above
+0.3 and 0.7, so that an overlap of exactly three or seven tenths misses them."""
+NAMES = tuple(f"{t:.1f}" for t in THRESHOLDS)
+"""The thresholds as they are printed."""
+REPEATED = 1e-3
+"""Seconds by which both times of a true event may differ from those of another that it repeats."""
+EMPTY = 1e-9
+"""Seconds below which a segment stands for one that ends where it begins."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
 def temporal_iou(a: Floats, b: Floats) -> Floats:
-    """Segments (..., 2), (..., 2) -> overlap / union (...), 0 where they do not touch"""
+    """Segments (..., 2), (..., 2) -> overlap / union (...), 0 where they do not touch
+
+    Of two empty segments it is 1, wherever they are: the published program divides 0 by 0, and takes that for enough.
+    """
     overlap = (np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])).clip(min=0)
-    union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - overlap
-    return np.asarray(overlap / union)
+    length_a, length_b = a[..., 1] - a[..., 0], b[..., 1] - b[..., 0]
+    iou = overlap / (length_a + length_b - overlap)
+    return np.asarray(np.where((length_a < EMPTY) & (length_b < EMPTY), 1.0, iou))
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The events of many videos side by side, sorted by video and class, best first: N events."""
+    """The events of many videos side by side, sorted by video and class, best first, of equal scores the earlier one:
+    N events."""
 
     keys: tuple[str, ...]
-    """The videos' ids."""
+    """The videos' ids, sorted."""
     videos: Ints
     """(N,): an index into `keys`."""
     labels: Ints
@@ -67,8 +85,29 @@ class Columns:
         labels = np.concatenate([np.zeros(0, np.int64), *label_ids])
         segments = np.concatenate([np.zeros((0, 2)), *(e.segments for e in events.values())])
         scores = np.concatenate([np.zeros(0), *(e.scores for e in events.values())]).astype(np.float64)
-        order = np.lexsort((-scores, videos * num_classes + labels))
+        order = np.lexsort((segments[:, 1], segments[:, 0], -scores, videos * num_classes + labels))
         return cls(keys, videos[order], labels[order], segments[order], scores[order], num_classes)
+
+    def select(self, index: Ints | NDArray[np.bool_]) -> Columns:
+        """Those at the given positions, or where the given mask is set, in the same order."""
+        return replace(
+            self,
+            videos=self.videos[index],
+            labels=self.labels[index],
+            segments=self.segments[index],
+            scores=self.scores[index],
+        )
+
+    def distinct(self) -> Columns:
+        """True events, without those that repeat an earlier one of their video and class."""
+        groups, start, end = self.groups, self.segments[:, 0], self.segments[:, 1]
+        kept = np.ones(len(groups), bool)
+        for i in 1 + np.flatnonzero((np.diff(groups) == 0) & (np.diff(start) <= REPEATED)):
+            first = i  # of those that begin at most so much earlier
+            while first and groups[first - 1] == groups[i] and start[i] - start[first - 1] <= REPEATED:
+                first -= 1
+            kept[i] = not (kept[first:i] & (np.abs(end[first:i] - end[i]) <= REPEATED)).any()
+        return self if kept.all() else self.select(kept)
 
 
 @dataclass(frozen=True)
@@ -157,9 +196,10 @@ def average_precision(
 ) -> Floats:
     """Average precision of each class at each threshold: (S, C), NaN for classes without a true event.
 
-    Events are by video; a video that is not predicted counts as found empty, one without truth as nothing to find.
-    A prediction is right if, among the events of its class and video that no better prediction has taken, the one
-    that it overlaps most reaches the threshold. Precision is interpolated, recall is over all true events.
+    Events are by video; a video that is not predicted counts as found empty, one without truth as nothing to find:
+    what is predicted there is wrong. A prediction is right if, among the events of its class and video that no better
+    prediction has taken, the one that it overlaps most reaches the threshold. Precision is interpolated, recall is
+    over all true events, of which those that repeat another count once.
     """
     return match(predicted, truth, num_classes, thresholds).average_precision()
 
@@ -170,12 +210,17 @@ def match(
     num_classes: int,
     thresholds: tuple[float, ...] = THRESHOLDS,
 ) -> Matches:
-    """Which prediction finds which true event, at each threshold.
+    """Which prediction finds which true event, at each threshold. Repeated true events count once."""
+    keys = tuple(sorted({*truth, *predicted}))
+    p, t = Columns.of(predicted, keys, num_classes), Columns.of(truth, keys, num_classes)
+    return match_columns(p, t.distinct(), thresholds)
+
+
+def match_columns(p: Columns, t: Columns, thresholds: tuple[float, ...] = THRESHOLDS) -> Matches:
+    """Which of the predictions `p` finds which of the true events `t`, at each threshold.
 
     Greedy by score within a video and class; all videos and classes go in step.
     """
-    keys = tuple(dict.fromkeys([*truth, *predicted]))
-    p, t = Columns.of(predicted, keys, num_classes), Columns.of(truth, keys, num_classes)
     groups, start, count = np.unique(t.groups, return_index=True, return_counts=True)
     partner = np.full((len(p.labels), len(thresholds)), -1)
     row = np.searchsorted(groups, p.groups)
@@ -194,7 +239,7 @@ def match(
             g, each = row[todo[now]], iou[now, None]  # (n,), (n, 1, K)
             free = np.where(taken[g] | (each < limits), -1, each)  # (n, S, K)
             n, s = np.nonzero(free.max(-1) >= 0)
-            k = free[n, s].argmax(-1)
+            k = K - 1 - free[n, s, ::-1].argmax(-1)  # of equal ones the later, as published
             partner[todo[now[n]], s] = start[g[n]] + k
             taken[g[n], s, k] = True
     return Matches(p, t, tuple(thresholds), partner)

@@ -32,6 +32,10 @@ class EvaluateOptions:
     """All figures, as a JSON object."""
     bootstrap: int = option(1000, minimum=0)
     """Resamples of the videos for 95 % intervals; 0 for none."""
+    threshold: float | None = option(None, minimum=0, maximum=1)
+    """The score from which an event counts as reported (default: the model's own, 0.5 for files)."""
+    psds: bool = False
+    """Polyphonic sound detection scores, too (minutes)."""
     without: Literal["audio", "visual"] | None = None
     """Zero the features of one modality."""
     published_batching: bool = False
@@ -48,6 +52,8 @@ class EvaluateOptions:
             raise OptionError(self.sources, "--data holds the features: leave --videos, --features and --cache out")
         if self.without and self.published_batching:
             raise OptionError("without", "--published-batching takes both modalities")
+        if self.fit_thresholds and self.threshold is not None:
+            raise OptionError("threshold", "--fit-thresholds finds the scores itself")
         if self.fit_thresholds and self.subset == "test":
             raise ConfigError("the test subset is never used for selection: fit thresholds on another")
 

@@ -13,11 +13,22 @@ import numpy as np
 
 from davel.core.errors import printable
 from davel.evaluate import analysis
-from davel.evaluate.evaluation import ANALYSED, Evaluation
-from davel.evaluate.metrics import THRESHOLDS
+from davel.evaluate.evaluation import ANALYSED, AVERAGES, Evaluation
+from davel.evaluate.floors import FLOORS, ORACLES
+from davel.evaluate.metrics import NAMES
 
 SHOWN = ("0.5", "0.6", "0.7", "0.8", "0.9")
-"""The paper's columns, before the average over 0.1 to 0.9."""
+"""The paper's columns, before the averages."""
+AVERAGED = tuple(f"Avg. {name.replace('-', '–')}" for name in AVERAGES)
+"""Over which tIoU the averages run, as a column's head. The first is the paper's."""
+BESIDE = {
+    "whole video": ("floor", "right classes, the whole video"),
+    "first to last": ("floor", "right classes, first onset to last offset"),
+    "right class": ("oracle", "told the right class"),
+    "right extent": ("oracle", "told the right extent"),
+    "right class and extent": ("oracle", "told both"),
+}
+"""What `floors.FLOORS` and `floors.ORACLES` are, in words."""
 COLOURS = ("#1f6f8b", "#b5446e", "#4c8c4a", "#c07a1a", "#7a4fa3")
 WORST_VIDEOS = 20
 CURVES = 5
@@ -27,10 +38,14 @@ def percent(value: float | None) -> str:
     return "–" if value is None or np.isnan(value) else f"{100 * value:.1f}"
 
 
+def columns(named: dict[str, Any]) -> list[Any]:
+    """What there is of the paper's thresholds and of both averages, of anything that has them by name."""
+    return [*(named["mAP"][t] for t in SHOWN), *(named["averages"][name] for name in AVERAGES)]
+
+
 def cells(evaluation: Evaluation) -> list[str]:
-    """mAP at the paper's thresholds and their mean over 0.1 to 0.9, in percent."""
-    figures = evaluation.figures
-    return [percent(figures["mAP"][t]) for t in SHOWN] + [percent(figures["average_mAP"])]
+    """mAP at the paper's thresholds and both averages, in percent."""
+    return [percent(value) for value in columns(evaluation.figures)]
 
 
 def interval_cells(evaluation: Evaluation) -> list[list[str]]:
@@ -38,8 +53,20 @@ def interval_cells(evaluation: Evaluation) -> list[list[str]]:
     intervals = evaluation.figures.get("intervals")
     if intervals is None:
         return []
-    ends = [*(intervals["mAP"][t] for t in SHOWN), intervals["average_mAP"]]
-    return [[percent(end[i]) for end in ends] for i in (0, 1)]
+    return [[percent(end[i]) for end in columns(intervals)] for i in (0, 1)]
+
+
+def floor_cells(evaluation: Evaluation) -> list[list[str]]:
+    """The same columns of what needs no model, each row under its name. They depend on the annotations only."""
+    floors = evaluation.figures["floors"]
+    return [[f"floor: {name}", *map(percent, columns(floors[name]))] for name in FLOORS if name in floors]
+
+
+def oracle_cells(evaluation: Evaluation) -> list[list[str]]:
+    """The same columns of the predictions with a part of the truth told to them, each row under its name."""
+    oracles = evaluation.figures["oracles"]
+    short = {"right class and extent": "both right"}
+    return [[f"oracle: {short.get(name, name)}", *map(percent, columns(oracles[name]))] for name in ORACLES]
 
 
 def markdown_table(rows: Sequence[Sequence[str]], figures: int = 0) -> str:
@@ -50,17 +77,17 @@ def markdown_table(rows: Sequence[Sequence[str]], figures: int = 0) -> str:
 
 
 def markdown(evaluations: Sequence[Evaluation]) -> str:
-    """A table of mAP, a row for each."""
-    head = ["model", *SHOWN, "Avg."]
-    table = markdown_table([head, *([e.name, *cells(e)] for e in evaluations)], len(head) - 1)
-    return table + _footnotes(evaluations, "\n{}\n")
+    """A table of mAP, a row for each, and below them the floors."""
+    head = ["model", *SHOWN, *AVERAGED]
+    rows = [*([e.name, *cells(e)] for e in evaluations), *(row for e in evaluations[:1] for row in floor_cells(e))]
+    return markdown_table([head, *rows], len(head) - 1) + _footnotes(evaluations, "\n{}\n")
 
 
 def latex(evaluations: Sequence[Evaluation]) -> str:
-    """Rows of a tabular with seven columns, under a comment that names them."""
-    head = f"% model & {' & '.join(SHOWN)} & Avg. \\\\\n"
-    rows = "".join(f"{_tex(e.name)} & {' & '.join(cells(e))} \\\\\n" for e in evaluations)
-    return head + rows + _footnotes(evaluations, "% {}\n")
+    """Rows of a tabular with eight columns, under a comment that names them; the last ones are the floors."""
+    rows = [*([e.name, *cells(e)] for e in evaluations), *(row for e in evaluations[:1] for row in floor_cells(e))]
+    text = "".join(f"{_tex(name)} & {' & '.join(figures)} \\\\\n" for name, *figures in rows)
+    return f"% model & {' & '.join((*SHOWN, *AVERAGED))} \\\\\n{text}" + _footnotes(evaluations, "% {}\n")
 
 
 def _footnotes(evaluations: Sequence[Evaluation], form: str) -> str:
@@ -101,11 +128,15 @@ def html(evaluation: Evaluation) -> str:
     figures = evaluation.figures
     classes = figures["classes"].items()
     return environment.get_template("report.html.j2").render(
-        title=f"{evaluation.name}: {percent(figures['average_mAP'])} average mAP",
+        title=f"{evaluation.name}: {percent(figures['average_mAP'])} average mAP ({AVERAGES[0].replace('-', '–')})",
+        averaged=list(AVERAGED),
+        averages=[(name.replace("-", " to "), figures["averages"][name]) for name in AVERAGES],
         notes=evaluation.notes,
         figures=figures,
         num_classes=len(evaluation.labels),
         whole=_whole(figures),
+        beside=_beside(figures),
+        reported_tables=_reported(figures["reported"], figures["seconds"]),
         durations=_durations(figures),
         errors=_errors(figures["errors"]),
         missed_tables=_missed(figures["missed"]),
@@ -117,19 +148,75 @@ def html(evaluation: Evaluation) -> str:
 
 
 def _whole(figures: dict[str, Any]) -> Table:
-    names = [*map(str, THRESHOLDS), "Avg."]
-    rows: list[list[object]] = [
-        ["mAP", *(percent(figures["mAP"][t]) for t in names[:-1]), percent(figures["average_mAP"])]
-    ]
+    rows: list[list[object]] = [["mAP", *(percent(value) for value in _all(figures))]]
     if intervals := figures.get("intervals"):
-        ends = [*intervals["mAP"].values(), intervals["average_mAP"]]
-        rows.append(["95 % interval", *(f"{percent(low)}–{percent(high)}" for low, high in ends)])
-    return ["temporal IoU", *names], rows
+        rows += [
+            [name, *(percent(end[i]) for end in _all(intervals))] for i, name in enumerate(("95 % from", "95 % to"))
+        ]
+    return ["temporal IoU", *NAMES, *AVERAGED], rows
+
+
+def _all(named: dict[str, Any]) -> list[Any]:
+    return [*(named["mAP"][t] for t in NAMES), *(named["averages"][name] for name in AVERAGES)]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A result, or what it is to be held against."""
+
+    kind: str
+    """`floor`, `result` or `oracle`."""
+    name: str
+    cells: list[str]
+    """mAP at 0.5 and 0.9, and both averages."""
+    width: float
+    """The first average, in percent, as a bar."""
+
+
+def _beside(figures: dict[str, Any]) -> list[Beside]:
+    """From the floors over the result itself to the oracles."""
+
+    def row(kind: str, name: str, of: dict[str, Any]) -> Beside:
+        averages = [of["averages"][average] for average in AVERAGES]
+        shown = [of["mAP"]["0.5"], of["mAP"]["0.9"], *averages]
+        return Beside(kind, name, [percent(value) for value in shown], 100 * averages[0])
+
+    others = {name: row(*BESIDE[name], of) for name, of in {**figures["floors"], **figures["oracles"]}.items()}
+    floors = [others[name] for name in FLOORS if name in others]
+    return [*floors, row("result", "this result", figures), *(others[name] for name in ORACLES)]
 
 
 def _durations(figures: dict[str, Any]) -> Table:
-    return ["seconds of an event", "events", "mAP at 0.5", "average mAP"], [
-        [_span(d), d["events"], percent(d.get("mAP@0.5")), percent(d.get("average_mAP"))] for d in figures["durations"]
+    return ["seconds of an event", "events", "found at 0.5", "mAP at 0.5", *AVERAGED], [
+        [
+            _span(d),
+            d["events"],
+            percent(d.get("found@0.5")),
+            percent(d.get("mAP@0.5")),
+            *(percent(d.get("averages", {}).get(name)) for name in AVERAGES),
+        ]
+        for d in figures["durations"]
+    ]
+
+
+def _reported(found: dict[str, Any], seconds: dict[str, Any]) -> list[Table]:
+    every_other = NAMES[::2]
+    pairs = [*(found["F1"][t] for t in every_other), found["mIoU"], found["CountF1"]]
+    events = [percent(seconds["event_F1"][t]) for t in every_other]
+    segments = [percent(seconds[name]) for name in ("segment_F1", "segment_mAP", "segment_mAP_labelled")]
+    return [
+        (
+            ["of each video and class", *(f"F1@{t}" for t in every_other), "mIoU", "CountF1"],
+            [["mean", *map(percent, pairs)]],
+        ),
+        (
+            ["events of whole seconds", *(f"F1@{t}" for t in every_other), AVERAGED[0]],
+            [["mean of the videos", *events, percent(seconds["event_F1_average"])]],
+        ),
+        (
+            ["single seconds", "F1", "mAP, as published", "mAP where a class is true"],
+            [["mean of the videos", *segments]],
+        ),
     ]
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from davel import formats
-from davel.core.errors import ConfigError, printable, refuse
+from davel.core.errors import printable
 from davel.core.events import EventList, Video
 from davel.core.options import OptionError
 from davel.core.progress import Report, silent
 from davel.data.unav100 import ANNOTATIONS
 from davel.evaluate import analysis, report
 from davel.evaluate.evaluation import ANALYSED, Evaluation, evaluate, match_videos
+from davel.evaluate.files import Predictions, read_predictions
 from davel.evaluate.options import EvaluateOptions
 from davel.formats import activitynet
 
@@ -25,22 +26,6 @@ if TYPE_CHECKING:
     from davel.localize import Localizer
 
 PUBLISHED = "published batching: 16 videos at a time in file order, with the released code's mask error"
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What is said of the videos of a subset."""
-
-    name: str
-    """Of the model or the file."""
-    events: Mapping[str, EventList]
-    videos: Mapping[str, Video]
-    """Those of the subset, with their true events."""
-    notes: tuple[str, ...] = ()
-    """What must be said wherever their figures are printed."""
-    told: tuple[str, ...] = ()
-    """What must be said of the files they were read from."""
-    thresholds: tuple[float, ...] | float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,9 +79,17 @@ def evaluate_source(source: str, options: EvaluateOptions, progress: Report = si
         name=found.name,
         notes=found.notes,
         resamples=options.bootstrap,
-        thresholds=found.thresholds,
+        thresholds=found.thresholds if options.threshold is None else options.threshold,
+        with_psds=options.psds,
     )
-    return Evaluated(evaluation, subset, found.told, None if is_file else found.events)
+    told = (*found.told, *_repeated(evaluation))
+    return Evaluated(evaluation, subset, told, None if is_file else found.events)
+
+
+def _repeated(evaluation: Evaluation) -> list[str]:
+    count = evaluation.figures.get("repeated", 0)
+    same = f"{count} annotated events repeat another of their video and class, to a thousandth of a second"
+    return [f"{same}: they count once"] if count else []
 
 
 def is_predictions(source: Path) -> bool:
@@ -105,31 +98,6 @@ def is_predictions(source: Path) -> bool:
         return True
     endings = (*(f".{form.suffix}" for form in formats.FORMATS.values()), ".json", ".txt")
     return not source.exists() and source.name.lower().endswith(endings)
-
-
-def read_predictions(source: Path, annotations: Path, subset: str) -> Predictions:
-    """What a file says of the videos of a subset. Both files may be in any format.
-
-    ConfigError if the predictions have classes that the annotations do not know, or none of the videos.
-    """
-    annotated = formats.read_annotations(annotations, durations=False)
-    chosen = annotated.subset(subset, or_all=True)
-    contents = formats.inspect(source, vocabulary=annotated.vocabulary)
-    refuse(source, [problem for problem in contents.problems if problem.kind not in formats.TOLD])
-    found = {video.id: video.events for video in contents.videos}
-    names = activitynet.renamed(found, annotated.videos)
-    ours = {names[key]: events for key, events in found.items() if names[key] in chosen}
-    if not ours:
-        known, given = (", ".join(map(repr, list(keys)[:2])) for keys in (chosen, found))
-        raise ConfigError(
-            f"{printable(source)}: has none of the {len(chosen)} videos of the subset {subset!r}, such as "
-            f"{printable(known)}: it has {printable(given) or 'no videos'}"
-        )
-    told = list(formats.told((*annotated.told, *contents.problems)))
-    if unknown := [key for key in found if names[key] not in annotated.videos]:
-        told.append(f"{len(unknown)} predicted videos are not annotated: {', '.join(unknown[:3])}")
-    notes = (contents.origin,) if contents.origin else ()
-    return Predictions(source.stem, ours, chosen, notes, tuple(told))
 
 
 def _of_model(source: str, options: EvaluateOptions, subset: str, progress: Report) -> Predictions:
@@ -141,6 +109,9 @@ def _of_model(source: str, options: EvaluateOptions, subset: str, progress: Repo
     localizer = load(folder, options.device)
     dataset = _opened(_data(options, localizer), localizer, subset, progress)
     notes = [dataset.origin] if dataset.origin else []
+    learnt_from = localizer.info.figures.get("data")
+    if learnt_from and learnt_from not in notes:
+        notes.append(f"trained on {learnt_from}")
     if options.published_batching:
         events = predict_published(localizer.network, dataset, report=progress)
         notes.append(PUBLISHED)

@@ -7,6 +7,7 @@ data sets; `losses` says what a format cannot hold. A format is one module and o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from davel.formats.base import MILLI, POLICIES, TOLD, Collector, Contents, File,
 
 __all__ = [
     "FORMATS", "POLICIES", "READERS", "TOLD", "Collector", "Contents", "File", "Format", "Policy", "Reader", "Video",
+    "annotations_of",
     "id_of", "ids_of", "inspect", "inspect_annotations", "losses", "read", "read_annotations", "read_videos",
     "recognised", "save", "table", "told", "write", "write_annotations", "write_text", "writer",
 ]  # fmt: skip
@@ -193,11 +195,8 @@ def read_annotations(path: Path, *, durations: bool = True) -> Annotations:
 
 def inspect_annotations(path: Path, *, durations: bool = True) -> tuple[Annotations, list[Problem]]:
     """What of a file can be used as truth, and all that is wrong with the rest. ConfigError if it is no such file."""
-    contents = inspect(path, truth=True)
-    if not contents.videos:
-        raise ConfigError(f"{printable(path)}: has no videos: name those without events too")
-    problems = [problem for problem in contents.problems if problem.kind != "cut"]
-    videos = {video.id: video for video in contents.videos}
+    annotations, problems = annotations_of(path, inspect(path, truth=True))
+    videos = annotations.videos
     if durations:
         named = {problem.id for problem in problems if "needs a duration" in problem.text}
         missing = [key for key, video in videos.items() if video.duration is None]
@@ -205,8 +204,16 @@ def inspect_annotations(path: Path, *, durations: bool = True) -> tuple[Annotati
             Problem(key, "annotation", "needs a duration in seconds, got None") for key in missing if key not in named
         ]
         videos = {key: video for key, video in videos.items() if key not in set(missing)}
+    return replace(annotations, videos=videos), problems
+
+
+def annotations_of(path: Path, contents: Contents) -> tuple[Annotations, list[Problem]]:
+    """The same of what was read of a file already. ConfigError if it has no videos."""
+    if not contents.videos:
+        raise ConfigError(f"{printable(path)}: has no videos: name those without events too")
+    problems = [problem for problem in contents.problems if problem.kind != "cut"]
     cut = tuple(problem for problem in contents.problems if problem.kind == "cut")
-    return Annotations(contents.vocabulary, videos, cut), problems
+    return Annotations(contents.vocabulary, {video.id: video for video in contents.videos}, cut), problems
 
 
 def write_annotations(path: Path, annotations: Annotations) -> None:
@@ -233,6 +240,8 @@ def losses(videos: Sequence[Video], form: Format) -> list[str]:
         lines.append(f"{form.name} does not hold whether events are seen or heard")
     if form.name != activitynet.TRUTH.name and any(v.decoys for v in videos):
         lines.append(f"{form.name} holds no decoys")
+    if form.name != activitynet.RESULTS.name and (origin := next((v.origin for v in videos if v.origin), None)):
+        lines.append(f"{form.name} does not hold what its figures must say: {origin}")
     if form.unit >= MILLI and any(v.events for v in videos):
         lines.append(f"{form.name} holds times to {form.unit:g} s")
     if form.more:

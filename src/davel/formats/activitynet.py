@@ -44,7 +44,11 @@ def dump_truth(videos: Sequence[Video], labels: Sequence[str] | None = None) -> 
 
 
 def dump_results(videos: Sequence[Video], origin: str | None = None, **external: Any) -> str:
-    """Predictions as ActivityNet's evaluation, and UnAV-100's, read them; `external` is kept as external data."""
+    """Predictions as ActivityNet's evaluation, and UnAV-100's, read them; `external` is kept as external data.
+
+    `origin` is by default what the videos say of it.
+    """
+    origin = origin or "; ".join(dict.fromkeys(video.origin for video in videos if video.origin))
     results = {
         video.id: [{"label": e.label, "score": round(e.score, 6), "segment": _segment(e)} for e in video.events]
         for video in videos

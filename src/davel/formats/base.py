@@ -288,7 +288,7 @@ class Collector:
             videos.append(
                 Video(
                     ids[key], events, duration, entry.media, entry.subset, decoys if decoys else NO_EVENTS,
-                    entry.scored_by,
+                    entry.scored_by, self.origin,
                 )
             )  # fmt: skip
         return Contents(videos, Vocabulary(tuple(labels)), problems, self.origin)
