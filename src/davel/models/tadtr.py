@@ -235,9 +235,8 @@ class Decoder(nn.Module):
         logits, segments = [], []
         for layer, classify, locate in zip(self.layers, self.classify, self.locate, strict=True):
             content = layer(content, position, reference, memory)
-            moved = logit(reference)
-            moved = F.pad(moved, (0, 2 - moved.shape[-1]))  # a first reference has no width to begin with
-            segment = (locate(content).float() + moved).sigmoid()
+            start = F.pad(logit(reference), (0, 2 - reference.shape[-1]))  # a first reference has no width
+            segment = (locate(content).float() + start).sigmoid()
             reference = segment.detach()
             logits.append(classify(content))
             segments.append(segment)
