@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from dataclasses import dataclass
 from functools import cache
@@ -22,20 +23,29 @@ def fill(name: str, shape: list[int]) -> np.ndarray:
     """The values of a published parameter: random, drawn from its name, of the size that training would give it."""
     noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, dtype=np.float32)
     is_norm = len(shape) == 1 or (len(shape) == 3 and shape[0] == shape[2] == 1 and not name.endswith("conv.weight"))
+    last_of_segment = re.search(r"segment_embed\.\d+\.layers\.2\.", name)
     match name.rsplit(".", 1)[-1]:
+        case _ if name.endswith(("sampling_offsets.bias", "query_embed.weight", "level_embed")):
+            return noise
+        case "bias" if re.search(r"class_embed\.\d+\.", name):
+            return -3 + 0.5 * noise
+        case "bias" if last_of_segment:
+            return -0.4 + 0.4 * noise
         case "num_batches_tracked":
             return np.zeros(shape, np.float32)
         case "running_var":
             return 1 + 0.1 * np.abs(noise)
         case "bias" if name.endswith("cls_head.conv.bias"):
             return -3 + 0.5 * noise
-        case "bias" | "running_mean":
+        case "bias" | "in_proj_bias" | "running_mean":
             return 0.1 * noise
         case "scale":
             return 0.5 + 0.1 * noise
         case _ if is_norm:
             return 1 + 0.1 * noise
     gain = np.float32(1.4 if len(shape) > 3 else 1)
+    if last_of_segment or name.endswith("sampling_offsets.weight"):
+        gain = np.float32(0.07)
     return gain * noise / np.sqrt(np.prod(shape[1:]), dtype=np.float32)
 
 

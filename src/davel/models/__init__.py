@@ -25,6 +25,7 @@ from davel.models.published import released_name, tensors_of
 if TYPE_CHECKING:
     from davel.models.actionformer import ActionFormer, ActionFormerConfig
     from davel.models.ccnet import CCNet, CCNetConfig
+    from davel.models.tadtr import TadTR, TadTRConfig
     from davel.models.unav import Unav, UnavConfig
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "Network",
     "NetworkConfig",
     "Outputs",
+    "TadTR",
+    "TadTRConfig",
     "Unav",
     "UnavConfig",
     "build",
@@ -51,6 +54,7 @@ MODELS = {
     "ccnet": "davel.models.ccnet",
     "unav": "davel.models.unav",
     "actionformer": "davel.models.actionformer",
+    "tadtr": "davel.models.tadtr",
 }
 """The module of each model, imported when it is asked for."""
 ENTRY_POINTS = "davel.models"
@@ -62,6 +66,8 @@ _CLASSES = {
     "UnavConfig": "unav",
     "ActionFormer": "actionformer",
     "ActionFormerConfig": "actionformer",
+    "TadTR": "tadtr",
+    "TadTRConfig": "tadtr",
 }
 
 

@@ -19,10 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from davel.core.errors import ConfigError
 from davel.models.blocks import Block
 from davel.models.outputs import Outputs
-from davel.models.published import Names, shape_of
+from davel.models.published import Names, shape_of, visual_channels
 from davel.models.pyramid import (
     MODALITIES,
     PUBLISHED,
@@ -164,8 +163,6 @@ RELEASED: Names = [
     (r"\.norm_source\.", ".ln1."),
     *PUBLISHED,
 ]
-VISUAL_DIMS = {2048 + 128: 2048, 1536 + 1536: 1536}
-"""The visual channels of the published pairs of features, by the channels of both."""
 
 
 def is_published(tensors: Mapping[str, Tensor]) -> bool:
@@ -188,9 +185,7 @@ def from_published(
     pairs of features, else all.
     """
     width, channels, _ = shape_of(tensors, "backbone.embd.0.conv.weight", dims=3)
-    visual_dim = VISUAL_DIMS.get(channels, channels) if visual_dim is None else visual_dim
-    if not 1 <= visual_dim <= channels:
-        raise ConfigError(f"visual_dim must be 1 to {channels}, the checkpoint's channels, got {visual_dim}")
+    visual_dim = visual_channels(channels, visual_dim)
     config = ActionFormerConfig(
         **published_pyramid(tensors),
         width=width,

@@ -266,3 +266,17 @@ def position_table(length: int, channels: int) -> Tensor:
     angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (2 * pair / channels)
     table = torch.where(torch.arange(channels) % 2 == 0, angle.sin(), angle.cos())
     return (table / math.sqrt(channels)).float()
+
+
+def interpolate(x: Tensor, at: Tensor) -> Tensor:
+    """Linearly between steps, and to zero beyond the first and the last: (B, T, D), positions (B, N) -> (B, N, D)"""
+    T, D = x.shape[1:]
+    before = at.floor()
+    share = (at - before)[..., None]
+
+    def value(step: Tensor) -> Tensor:
+        index = step.nan_to_num().clamp(0, T - 1).long()  # of positions that are no numbers the share tells
+        inside = (index == step)[..., None]
+        return x.gather(1, index[..., None].expand(-1, -1, D)) * inside
+
+    return value(before) * (1 - share) + value(before + 1) * share

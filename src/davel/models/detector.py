@@ -63,6 +63,12 @@ class NetworkConfig:
         """The fields of a network for some hundred videos of one's own, as `davel data init` writes them."""
         return {}
 
+    @staticmethod
+    def timed(stride: int, window: int) -> dict[str, float]:
+        """The fields that follow from the features' timing, in frames: from one step to the next, and what one step
+        sees; none unless the network has such."""
+        return {}
+
     @property
     def unit(self) -> int:
         """Alias of `hop`."""

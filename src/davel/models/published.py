@@ -53,6 +53,19 @@ def _misfit(key: str, tensor: Tensor) -> ConfigError:
     return ConfigError(f"not a released checkpoint: {key!r} has a shape that does not fit, {tuple(tensor.shape)}")
 
 
+VISUAL_DIMS = {2048 + 128: 2048, 1536 + 1536: 1536}
+"""The visual channels of the published pairs of features, by the channels of both."""
+
+
+def visual_channels(channels: int, given: int | None) -> int:
+    """How many of a checkpoint's input channels, which are the visual ones and then the audio ones, are visual: as
+    `given`, by default those of the published pairs of features, else all. ConfigError if there are not so many."""
+    visual_dim = VISUAL_DIMS.get(channels, channels) if given is None else given
+    if not 1 <= visual_dim <= channels:
+        raise ConfigError(f"visual_dim must be 1 to {channels}, the checkpoint's channels, got {visual_dim}")
+    return visual_dim
+
+
 def take(tensors: dict[str, Tensor], key: str) -> Tensor:
     """ConfigError if there is no such tensor; it is gone from `tensors` then."""
     shape_of(tensors, key)

@@ -408,11 +408,14 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 
 def complete(model: dict[str, Any], dataset: Dataset, annotations: Annotations) -> NetworkConfig:
     """The network's configuration with what follows from the data; ConfigError where it says something else."""
-    derived = {
+    derived: dict[str, Any] = {
         "num_classes": len(annotations.labels),
         "visual_dim": dataset.spec.visual_dim,
         "audio_dim": dataset.spec.audio_dim,
     }
+    derived |= parse_network({**model, **derived}, "model").timed(
+        dataset.spec.timing.stride, dataset.spec.timing.window
+    )
     for key, value in derived.items():
         if model.get(key, value) != value:
             raise ConfigError(f"model: {key}: is {value} in the data, leave it out, got {model[key]}")
