@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from davel.models.ccnet import CCNet, CCNetConfig
     from davel.models.tadtr import TadTR, TadTRConfig
     from davel.models.unav import Unav, UnavConfig
+    from davel.models.uniav import UniAV, UniAVConfig
 
 __all__ = [
     "MODELS",
@@ -42,6 +43,8 @@ __all__ = [
     "TadTRConfig",
     "Unav",
     "UnavConfig",
+    "UniAV",
+    "UniAVConfig",
     "build",
     "from_published",
     "model_module",
@@ -55,6 +58,7 @@ MODELS = {
     "unav": "davel.models.unav",
     "actionformer": "davel.models.actionformer",
     "tadtr": "davel.models.tadtr",
+    "uniav": "davel.models.uniav",
 }
 """The module of each model, imported when it is asked for."""
 ENTRY_POINTS = "davel.models"
@@ -68,6 +72,8 @@ _CLASSES = {
     "ActionFormerConfig": "actionformer",
     "TadTR": "tadtr",
     "TadTRConfig": "tadtr",
+    "UniAV": "uniav",
+    "UniAVConfig": "uniav",
 }
 
 
