@@ -111,7 +111,10 @@ def golden(name: str, task: str) -> TaskCase:
     return TaskCase(name, task, dims, whole["text_dim"], meta, expected, *videos, events)
 
 
-@pytest.fixture(scope="module", params=CASES, ids="-".join)
+LANES = [pytest.param(case, marks=pytest.mark.slow if case[0] == "unav" else ()) for case in CASES]
+
+
+@pytest.fixture(scope="module", params=LANES, ids="-".join)
 def case(request) -> tuple[TaskCase, UniAV]:
     case = golden(*request.param)
     return case, case.network()

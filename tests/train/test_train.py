@@ -33,7 +33,7 @@ from davel.models import MODELS, UnavConfig, build
 from davel.models.blocks import Conv
 from davel.models.saved import load_model
 from davel.train import Ema, Reporting, learning_rate, optimizer_for, train
-from davel.train.recipe import CONFIGS, Compute, Recipe, TrainConfig, load_train_config
+from davel.train.recipe import CONFIGS, Compute, JointConfig, Recipe, TrainConfig, load_train_config
 
 LABELS = ("high", "low")
 DIMS = {"visual_dim": 6, "audio_dim": 4}
@@ -231,7 +231,9 @@ def test_the_shipped_recipes_are_valid():
     recipes = [*CONFIGS.glob("*.yaml"), *(Path(__file__).parents[2] / "recipes").glob("*.yaml")]
     assert len(recipes) >= 5
     for path in recipes:
-        config = parse(TrainConfig, read_yaml(path)[0], str(path))
+        values = read_yaml(path)[0]
+        kind: type[Any] = JointConfig if "tasks" in values else TrainConfig
+        config = parse(kind, values, str(path))
         build({**config.model, "num_classes": 2})
 
 

@@ -21,11 +21,13 @@ def train(
 ) -> None:
     """Train a model on annotated videos or features; prints the folder of the best model.
 
+    With `tasks` in the file, one network learns several at once, and the folder has a model of each.
     Paths in a file are taken from where it stands. For several GPUs: torchrun --nproc-per-node N -m davel train ...
     """
     from davel.compute.device import choose_device
-    from davel.train import Reporting, losses_of
-    from davel.train import train as run
+    from davel.train import Reporting, losses_of, train_joint
+    from davel.train import train as train_one
+    from davel.train.recipe import JointConfig
 
     settings = options.configured(config)
 
@@ -43,11 +45,10 @@ def train(
         console.complain(f"davel: {len(ids)} videos are left out as missing or broken: {listed}{more}")
 
     with console.progress() as report:
-        best = run(
-            settings,
-            resume=options.resume,
-            device=choose_device(options.device),
-            report=Reporting(report, on_epoch, on_skipped),
-        )
+        device, told = choose_device(options.device), Reporting(report, on_epoch, on_skipped)
+        if isinstance(settings, JointConfig):
+            best = train_joint(settings, resume=options.resume, device=device, report=told)
+        else:
+            best = train_one(settings, resume=options.resume, device=device, report=told)
     if int(os.environ.get("RANK", 0)) == 0:
         print(best)

@@ -94,6 +94,10 @@ class UniAVConfig(PyramidConfig):
         """The steps that the pyramid stands on at most."""
         return self.canvas or self.max_length
 
+    def on_canvas(self) -> UniAVConfig:
+        """Of the same network where videos are resized before it is given them, as in training."""
+        return replace(self, canvas=None, every=1, max_length=self.canvas) if self.canvas else self
+
     @staticmethod
     def timed(stride: int, window: int) -> dict[str, float]:
         return {"margin": window / (2 * stride)}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from davel.core.lazy import attributes
 
 if TYPE_CHECKING:
+    from davel.train.joint import StopAndGo, train_joint
     from davel.train.loop import (
         Ema,
         Reporting,
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
         train,
     )
     from davel.train.options import TrainOptions
-    from davel.train.recipe import Compute, Recipe, TrainConfig, load_train_config
+    from davel.train.recipe import Compute, JointConfig, Recipe, TrainConfig, load_train_config
 
 __all__ = [
     "Compute",
     "Ema",
+    "JointConfig",
     "Recipe",
     "Reporting",
     "Run",
+    "StopAndGo",
     "TrainConfig",
     "TrainOptions",
     "Trainer",
@@ -38,9 +41,11 @@ __all__ = [
     "losses_of",
     "optimizer_for",
     "train",
+    "train_joint",
 ]
 
 _HOMES = {
+    "joint": ("StopAndGo", "train_joint"),
     "loop": (
         "Ema",
         "Reporting",
@@ -54,7 +59,7 @@ _HOMES = {
         "train",
     ),
     "options": ("TrainOptions",),
-    "recipe": ("Compute", "Recipe", "TrainConfig", "load_train_config"),
+    "recipe": ("Compute", "JointConfig", "Recipe", "TrainConfig", "load_train_config"),
 }
 
 __getattr__ = attributes(

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -41,16 +41,18 @@ from davel.data.sources import DataConfig
 from davel.evaluate import ANALYSED, analysis, match_videos, predict, score
 from davel.features.embeddings import TextEmbeddings
 from davel.models import Network, NetworkConfig, build, parse_network
-from davel.models.detector import Objective
+from davel.models.detector import Objective, TrainingRecipe
 from davel.models.saved import ModelInfo, name_classes, save_model
 from davel.models.text import drawn, embeddings_of
-from davel.train.recipe import Compute, Recipe, TrainConfig
+from davel.train.recipe import Compute, JointConfig, Recipe, TrainConfig
+
+M = TypeVar("M", bound=nn.Module)
 
 
-class Ema:
+class Ema(Generic[M]):
     """An exponential moving average of a model's weights."""
 
-    def __init__(self, model: Network, decay: float) -> None:
+    def __init__(self, model: M, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
@@ -68,7 +70,13 @@ def learning_rate(step: int, warmup_steps: int, num_steps: int, recipe: Recipe) 
     return final + (recipe.learning_rate - final) * (1 + math.cos(math.pi * done)) / 2
 
 
-def optimizer_for(model: Network, recipe: Recipe) -> torch.optim.Optimizer:
+class Grouped(Protocol):
+    """What an optimizer is made for."""
+
+    def parameter_groups(self, recipe: TrainingRecipe) -> list[dict[str, Any]]: ...
+
+
+def optimizer_for(model: Grouped, recipe: Recipe) -> torch.optim.Optimizer:
     """What the recipe says, over the network's own groups of parameters."""
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
     return kind(model.parameter_groups(recipe), lr=recipe.learning_rate, fused=True)
@@ -81,7 +89,7 @@ class Run:
     model: Network
     forward: Callable[[Tensor, Tensor, Tensor], Any]
     """The model as it is computed: compiled, or with its gradients shared between processes."""
-    ema: Ema
+    ema: Ema[Network]
     criterion: Objective
     optimizer: torch.optim.Optimizer
     recipe: Recipe
@@ -142,25 +150,12 @@ NO_LOSSES = frozenset({"epoch", "step", "learning_rate", "gradient_norm", "valid
 def fit(run: Run, batches: Iterator[Batch], after_step: Callable[[dict[str, float]], None]) -> None:
     """One epoch. FloatingPointError if the loss is not finite."""
     device = next(run.model.parameters()).device
-    num_processes = parallel.world_size()
     for batch in batches:
-        for group in run.optimizer.param_groups:
-            rate = learning_rate(run.step, run.warmup_steps, run.num_steps, run.recipe)
-            group["lr"] = rate * group.get("factor", 1.0)
-        pieces = [piece.to(device) for piece in batch.pieces(run.compute.accumulate)]
-        targets = [run.criterion.targets(p.mask, p.truth, run.model.config.num_classes) for p in pieces]
-        run.criterion.update(parallel.total(torch.stack([t.num_positive for t in targets]).sum(0)))
-        losses: dict[str, Tensor] = {}
-        for i, (piece, target) in enumerate(zip(pieces, targets, strict=True)):
-            with _sharing(run, last=i == len(pieces) - 1):
-                with torch.autocast(device.type, torch.bfloat16, enabled=run.compute.precision == "bfloat16"):
-                    outputs = run.forward(piece.visual, piece.audio, piece.mask)
-                parts = run.criterion(outputs, piece.mask, target)
-                # gradients are averaged over the processes, the losses are a sum
-                (sum(parts.values()) * num_processes).backward()
-            losses = {name: losses.get(name, 0) + part.detach() for name, part in parts.items()}
+        set_rate(run.optimizer, learning_rate(run.step, run.warmup_steps, run.num_steps, run.recipe))
+        num_classes = run.model.config.num_classes
+        losses = backward(run.forward, run.criterion, batch, num_classes, device, run.compute)
         norm = nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip_norm)
-        values = parallel.total(torch.stack([*losses.values(), norm / num_processes])).tolist()
+        values = parallel.total(torch.stack([*losses.values(), norm / parallel.world_size()])).tolist()
         told = dict(zip([*losses, "gradient_norm"], values, strict=True))
         if not all(map(math.isfinite, values)):
             raise FloatingPointError(f"the loss is not finite at step {run.step} ({told}): lower the learning rate")
@@ -171,10 +166,40 @@ def fit(run: Run, batches: Iterator[Batch], after_step: Callable[[dict[str, floa
         after_step(told)
 
 
-def _sharing(run: Run, last: bool) -> Any:
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate, times the `factor` of groups that have one."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("factor", 1.0)
+
+
+def backward(
+    forward: Callable[[Tensor, Tensor, Tensor], Any],
+    criterion: Objective,
+    batch: Batch,
+    num_classes: int,
+    device: torch.device,
+    compute: Compute,
+) -> dict[str, Tensor]:
+    """The losses of a batch by name, this process's share of it, and the gradients of all of it."""
+    pieces = [piece.to(device) for piece in batch.pieces(compute.accumulate)]
+    targets = [criterion.targets(p.mask, p.truth, num_classes) for p in pieces]
+    criterion.update(parallel.total(torch.stack([t.num_positive for t in targets]).sum(0)))
+    losses: dict[str, Tensor] = {}
+    for i, (piece, target) in enumerate(zip(pieces, targets, strict=True)):
+        with _sharing(forward, last=i == len(pieces) - 1):
+            with torch.autocast(device.type, torch.bfloat16, enabled=compute.precision == "bfloat16"):
+                outputs = forward(piece.visual, piece.audio, piece.mask)
+            parts = criterion(outputs, piece.mask, target)
+            # gradients are averaged over the processes, the losses are a sum
+            (sum(parts.values()) * parallel.world_size()).backward()
+        losses = {name: losses.get(name, 0) + part.detach() for name, part in parts.items()}
+    return losses
+
+
+def _sharing(forward: Any, last: bool) -> Any:
     """Gradients go to the other processes with the last piece of a batch."""
-    if isinstance(run.forward, DistributedDataParallel) and not last:
-        return run.forward.no_sync()
+    if isinstance(forward, DistributedDataParallel) and not last:
+        return forward.no_sync()
     return nullcontext()
 
 
@@ -306,7 +331,7 @@ class Trainer:
             prompts=self.embeddings.prompts if self.embeddings else self.annotations.vocabulary.prompts,
             embeddings=self.embeddings,
             tracks=config.tracks,
-            threshold=_threshold(config, predicted, self.validation, num_classes),
+            threshold=threshold_of(config.threshold, predicted, self.validation, num_classes),
             figures={"validation": figures, "epoch": run.epoch}
             | ({"data": training.origin} if training.origin else {})
             | ({"skipped": len(training.skipped)} if training.skipped else {}),
@@ -358,9 +383,10 @@ def _keys(network: NetworkConfig, recipe: Recipe) -> dict[str, Any]:
     return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
 
 
-def _threshold(config: TrainConfig, predicted: dict[str, EventList], validation: Dataset, num_classes: int) -> float:
-    if config.threshold is not None:
-        return config.threshold
+def threshold_of(given: float | None, predicted: dict[str, EventList], validation: Dataset, num_classes: int) -> float:
+    """The score from which events are reported: as given, else the one with the best F1."""
+    if given is not None:
+        return given
     fitted = analysis.fit_thresholds(match_videos(predicted, validation.videos, num_classes), ANALYSED)
     return math.floor(1000 * fitted.overall) / 1000  # no higher than the score that was chosen
 
@@ -385,7 +411,7 @@ def _predict_shared(model: Network, dataset: Dataset, config: TrainConfig) -> di
 class Log:
     """A line of JSON for each epoch. The lines are kept with the run's state; the file follows from them."""
 
-    def __init__(self, config: TrainConfig, step: int, lines: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, config: TrainConfig | JointConfig, step: int, lines: list[dict[str, Any]] | None = None) -> None:
         """`lines`: those of the run's state; None: as davel 0.1 left them, in the file alone."""
         config.output.mkdir(parents=True, exist_ok=True)
         self.path = config.output / "log.jsonl"

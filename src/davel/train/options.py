@@ -10,7 +10,7 @@ from davel.core.errors import printable
 from davel.core.options import OptionError, option
 
 if TYPE_CHECKING:
-    from davel.train.recipe import TrainConfig
+    from davel.train.recipe import JointConfig, TrainConfig
     from davel.train.tables import Row, Table
 
 
@@ -29,11 +29,11 @@ class TrainOptions:
     device: str = "auto"
     """auto, cpu, cuda, ..."""
 
-    def configured(self, config: str) -> TrainConfig:
+    def configured(self, config: str) -> TrainConfig | JointConfig:
         """The configuration in a YAML file, or a shipped one, with these changes. ConfigError if it does not fit."""
-        from davel.train.recipe import load_train_config
+        from davel.train.recipe import load_any_config
 
-        settings = load_train_config(config, self.data, self.change or ())
+        settings = load_any_config(config, self.data, self.change or ())
         return settings if self.output is None else replace(settings, output=self.output)
 
 

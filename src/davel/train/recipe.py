@@ -136,15 +136,85 @@ class TrainConfig:
 
     def beside(self, folder: Path, data: Path | None = None) -> TrainConfig:
         """The same with its relative paths taken from `folder`, those of the data from `data` if given."""
+        return replace(self, output=_joined(self.output, folder), data=_data_beside(self.data, data or folder))
 
-        def join(path: Path, folder: Path) -> Path:
-            return Path(os.path.normpath(folder / path))
 
-        given = {
-            name: getattr(self.data, name) for name in ("annotations", "videos", "cache", "features", "embeddings")
+OF_A_TASK = ("crop", "crop_keeps", "crop_beyond", "swap_audio", "join", "initial_positive")
+"""What of the recipe a task may have for itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    data: DataConfig
+    model: dict[str, Any] = field(default_factory=dict)
+    """Fields of the network's configuration that are this task's."""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """What of the recipe is another in this task: how its videos are cut, and what its count of positives starts at."""
+    detection: DecodeSettings | None = None
+    """How candidates become events; by default as the task's network says."""
+    threshold: float | None = None
+    """The score from which its model reports events; by default the one with the best F1 on its validation videos."""
+
+    def __post_init__(self) -> None:
+        for key in self.recipe.keys() - set(OF_A_TASK):
+            raise ValueError(f"recipe: {key} is not of a task, which may have {', '.join(OF_A_TASK)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """What is learnt together, in this order."""
+
+    TAL: TaskConfig | None = None
+    AVEL: TaskConfig | None = None
+    SED: TaskConfig | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.given) < 2:
+            raise ValueError(f"name two tasks or more, got {', '.join(self.given) or 'none'}: one needs no `tasks`")
+
+    @property
+    def given(self) -> dict[str, TaskConfig]:
+        """By name, in order."""
+        tasks = {"TAL": self.TAL, "AVEL": self.AVEL, "SED": self.SED}
+        return {name: task for name, task in tasks.items() if task is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointConfig:
+    """A training of several tasks by one network."""
+
+    name: str
+    """The models' name, before each one's task."""
+    output: Path
+    """The run's folder: `best/` and `last/`, each with a model of every task, `log.jsonl`, `state.pt`."""
+    tasks: Tasks
+    model: dict[str, Any] = field(default_factory=lambda: {"name": "uniav"})
+    """Fields of the network's configuration that are the same in all tasks."""
+    recipe: Recipe = field(default_factory=Recipe)
+    stop_and_go: bool = True
+    """Whether a task that gains nothing more trains only now and then, until it has lost something."""
+    compute: Compute = field(default_factory=Compute)
+    storage: Literal["float32", "float16"] = "float32"
+    """How the kept models' weights are stored."""
+    tensorboard: bool = False
+    """Also write the log for TensorBoard, into the run's folder. Needs the extra `tensorboard`."""
+
+    def beside(self, folder: Path, data: Path | None = None) -> JointConfig:
+        """The same with its relative paths taken from `folder`, those of the data from `data` if given."""
+        tasks = {
+            name: replace(task, data=_data_beside(task.data, data or folder)) for name, task in self.tasks.given.items()
         }
-        joined: dict[str, Any] = {name: join(path, data or folder) for name, path in given.items() if path is not None}
-        return replace(self, output=join(self.output, folder), data=replace(self.data, **joined))
+        return replace(self, output=_joined(self.output, folder), tasks=Tasks(**tasks))
+
+
+def _joined(path: Path, folder: Path) -> Path:
+    return Path(os.path.normpath(folder / path))
+
+
+def _data_beside(data: DataConfig, folder: Path) -> DataConfig:
+    given = {name: getattr(data, name) for name in ("annotations", "videos", "cache", "features", "embeddings")}
+    joined: dict[str, Any] = {name: _joined(path, folder) for name, path in given.items() if path is not None}
+    return replace(data, **joined)
 
 
 CONFIGS = Path(__file__).parent.parent / "models" / "configs"
@@ -157,14 +227,26 @@ def load_train_config(name_or_file: str | Path, data: Path | None = None, change
     needs `data`, and writes to the working folder. `changes` are single values to put in place of the file's, as
     `recipe.epochs=5`.
     """
+    config = load_any_config(name_or_file, data, changes)
+    if isinstance(config, JointConfig):
+        raise ConfigError(f"{printable(name_or_file)}: trains several tasks: choose a configuration of one")
+    return config
+
+
+def load_any_config(
+    name_or_file: str | Path, data: Path | None = None, changes: Sequence[str] = ()
+) -> TrainConfig | JointConfig:
+    """The same, or a configuration of several tasks, if it has `tasks`."""
     path, is_shipped = _found(name_or_file)
     if is_shipped and data is None:
         raise ConfigError(f"{name_or_file}: needs the folder of the data set: name it with --data")
     values, lines = read_yaml(path)
     for change in changes:
         put(values, change)
-    _rename_storage(values, printable(path), lines)
-    config = parse(TrainConfig, values, printable(path), lines)
+    if "tasks" not in values:
+        _rename_storage(values, printable(path), lines)
+    kind: type[TrainConfig] | type[JointConfig] = JointConfig if "tasks" in values else TrainConfig
+    config = parse(kind, values, printable(path), lines)
     parse_network(config.model, printable(path), lines, within=("model",))
     return config.beside(Path() if is_shipped else path.parent, data)
 
