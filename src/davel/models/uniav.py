@@ -448,7 +448,7 @@ def from_published(
         **published_streams(kept),
         **fields,
         task=task,
-        text_dim=shape_of(kept, "cls_head.clip_proj.weight")[1],
+        text_dim=shape_of(kept, "cls_head.clip_proj.weight", dims=2)[1],
         table_length=table_length,
         positions=positions,
         margin=margin,
