@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from davel.models.ccnet import CCNet, CCNetConfig
     from davel.models.tadtr import TadTR, TadTRConfig
     from davel.models.unav import Unav, UnavConfig
+    from davel.models.vsgn import VSGN, VSGNConfig
 
 __all__ = [
     "MODELS",
+    "VSGN",
     "ActionFormer",
     "ActionFormerConfig",
     "CCNet",
@@ -42,6 +44,7 @@ __all__ = [
     "TadTRConfig",
     "Unav",
     "UnavConfig",
+    "VSGNConfig",
     "build",
     "from_published",
     "model_module",
@@ -55,6 +58,7 @@ MODELS = {
     "unav": "davel.models.unav",
     "actionformer": "davel.models.actionformer",
     "tadtr": "davel.models.tadtr",
+    "vsgn": "davel.models.vsgn",
 }
 """The module of each model, imported when it is asked for."""
 ENTRY_POINTS = "davel.models"
@@ -68,6 +72,8 @@ _CLASSES = {
     "ActionFormerConfig": "actionformer",
     "TadTR": "tadtr",
     "TadTRConfig": "tadtr",
+    "VSGN": "vsgn",
+    "VSGNConfig": "vsgn",
 }
 
 
