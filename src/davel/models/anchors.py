@@ -163,6 +163,8 @@ class AnchorCriterion(Objective):
     Losses are means over the videos that are judged together, as in the released training on several GPUs.
     """
 
+    adds_up = False
+
     anchors: Tensor
     num_videos: Tensor
 
