@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from tiny import INFO, LABELS, tiny_model
@@ -14,7 +13,6 @@ from tiny import INFO, LABELS, tiny_model
 from davel.core.annotations import Annotations, Vocabulary
 from davel.core.errors import ConfigError
 from davel.core.events import Event, EventList, Video
-from davel.features.embeddings import TextEmbeddings
 from davel.localize import load
 from davel.models import CCNet
 from davel.models.saved import info_of, load_model, plain_info, save_model
@@ -65,37 +63,3 @@ def test_annotations_are_matched_by_name_if_the_model_knows_their_classes(tmp_pa
     assert localizer.matched(other) is other
     with pytest.raises(ConfigError, match="data: has other classes than the model: the data has class 'train'"):
         localizer.require(INFO.features, other.labels, "data")
-
-
-def embedded(**changes) -> TextEmbeddings:
-    rows = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    facts = {"labels": LABELS, "prompts": PROMPTS, "rows": rows, "family": "one-peace", "encoder_sha256": "0" * 64}
-    return TextEmbeddings(**(facts | changes))
-
-
-def test_embeddings_of_the_classes_travel_with_a_model(tmp_path):
-    torch.manual_seed(0)
-    save_model(tmp_path / "m", CCNet(INFO.config), replace(INFO, prompts=PROMPTS, embeddings=embedded()))
-    assert "embeddings" not in json.loads((tmp_path / "m" / "model.json").read_text())
-    info = load_model(tmp_path / "m")[1]
-    np.testing.assert_array_equal(info.vocabulary.embeddings, embedded().rows)
-    assert info.embeddings.encoder_sha256 == "0" * 64
-    assert load_model(tiny_model(tmp_path / "plain"))[1].vocabulary.embeddings is None
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (embedded(labels=("bark", "bell", "snow")), "the file has class 'snow', which the model does not know"),
-        (embedded(labels=("bell", "bark", "rain")), "the classes are in another order"),
-        (b"nothing", "not a file of class embeddings"),
-    ],
-    ids=["other classes", "another order", "no such file"],
-)
-def test_embeddings_that_are_not_the_models_are_refused(tmp_path, content, message):
-    folder = tiny_model(tmp_path / "m")
-    path = folder / "embeddings.safetensors"
-    path.write_bytes(content) if isinstance(content, bytes) else content.save(path)
-    with pytest.raises(ConfigError, match=rf"embeddings\.safetensors: .*{message}"):
-        load_model(folder)

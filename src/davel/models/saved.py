@@ -20,13 +20,10 @@ from davel.compute.checkpoint import read_checkpoint
 from davel.core.annotations import Vocabulary
 from davel.core.errors import ConfigError, MissingError, printable
 from davel.core.files import replacing
-from davel.features.embeddings import TextEmbeddings
 from davel.features.family import read_spec, spec_of_dims
 from davel.features.spec import MODALITIES, FeatureSpec
 from davel.models import Network, NetworkConfig, build, from_published, parse_network
 
-EMBEDDINGS = "embeddings.safetensors"
-"""In a model's folder, where it has some."""
 SCHEMA = "davel.model/1"
 BUILTIN = Path(__file__).parent.parent / "builtin"
 
@@ -49,15 +46,11 @@ class ModelInfo:
     """A sentence for each class, for models that read what a class is."""
     tracks: tuple[str, ...] = MODALITIES
     """What a file must have for it to find anything: visual, audio, or both."""
-    embeddings: TextEmbeddings | None = None
-    """What a text encoder makes of the classes, for models that are told what a class is; kept in a file of its own."""
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The classes, by label_id. ValueError if two have one name."""
-        return Vocabulary(
-            self.labels, self.prompts, None if self.embeddings is None else self.embeddings.of(self.labels)
-        )
+        return Vocabulary(self.labels, self.prompts)
 
 
 def save_model(folder: Path, model: Network, info: ModelInfo, dtype: torch.dtype = torch.float32) -> None:
@@ -66,8 +59,6 @@ def save_model(folder: Path, model: Network, info: ModelInfo, dtype: torch.dtype
     with replacing(folder / "model.safetensors") as temporary:
         state = {key: x.detach().cpu().to(dtype).contiguous() for key, x in model.state_dict().items()}
         temporary.write_bytes(save(state))
-    if info.embeddings is not None:
-        info.embeddings.save(folder / EMBEDDINGS)
     _write(folder, info)
 
 
@@ -78,8 +69,7 @@ def _write(folder: Path, info: ModelInfo) -> None:
 
 def plain_info(info: ModelInfo) -> dict[str, Any]:
     """As it is stored; what few models have is left out where there is none."""
-    content = {"schema": SCHEMA, **asdict(replace(info, embeddings=None)), "features": info.features.to_dict()}
-    del content["embeddings"]
+    content = {"schema": SCHEMA, **asdict(info), "features": info.features.to_dict()}
     usual = {"prompts": None, "tracks": MODALITIES}
     return {name: value for name, value in content.items() if name not in usual or value != usual[name]}
 
@@ -152,8 +142,6 @@ def load_model(name_or_dir: str | Path) -> tuple[Network, ModelInfo, str]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{printable(path)}: not a model's description: {error!r}") from error
     info = info_of(content, path)
-    if (folder / EMBEDDINGS).is_file():
-        info = replace(info, embeddings=_embeddings_of(folder / EMBEDDINGS, info))
     weights = folder / "model.safetensors"
     try:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -166,14 +154,6 @@ def load_model(name_or_dir: str | Path) -> tuple[Network, ModelInfo, str]:
     except RuntimeError as error:
         raise ConfigError(f"{printable(weights)}: these are not the weights of {printable(path)}") from error
     return model.eval(), info, digest
-
-
-def _embeddings_of(path: Path, info: ModelInfo) -> TextEmbeddings:
-    """Those in a model's folder. ConfigError if they are no such file, or of other classes than the model's."""
-    embeddings = TextEmbeddings.load(path)
-    if difference := Vocabulary(info.labels).difference(embeddings.labels, theirs="the file"):
-        raise ConfigError(f"{printable(path)}: not the embeddings of this model: {difference}: make them again")
-    return embeddings
 
 
 def import_published(checkpoint: Path, folder: Path, labels: tuple[str, ...], name: str | None = None) -> ModelInfo:
