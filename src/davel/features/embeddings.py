@@ -6,7 +6,7 @@ Shapes: C classes, D channels.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,9 @@ class TextEmbeddings:
     family: str
     """Of features whose text tower made them."""
     encoder_sha256: str
-    """Of the encoder's weights."""
+    """Of the encoder's weights; empty where it is not known."""
+    notice: str = ""
+    """Who made them, and under which licence, where davel did not."""
 
     def __post_init__(self) -> None:
         C = len(self.labels)
@@ -43,6 +45,32 @@ class TextEmbeddings:
             raise ValueError(f"{C} classes have {len(self.prompts)} prompts and rows of {self.rows.shape}")
         if C and not np.abs(np.linalg.norm(self.rows, axis=1) - 1).max() < UNIT:
             raise ValueError("a row is not of unit norm")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TextEmbeddings) and (self.facts, True) == (
+            other.facts,
+            np.array_equal(self.rows, other.rows),
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.labels)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Everything but the rows, as it is stored."""
+        return {
+            "schema": SCHEMA,
+            "labels": json.dumps(self.labels),
+            "prompts": json.dumps(self.prompts),
+            "family": self.family,
+            "encoder_sha256": self.encoder_sha256,
+            **({"notice": self.notice} if self.notice else {}),
+        }
+
+    def of_classes(self, labels: tuple[str, ...]) -> TextEmbeddings:
+        """Of these classes only, in their order. ConfigError as `of`."""
+        rows, prompts = self.of(labels), dict(zip(self.labels, self.prompts, strict=True))
+        return replace(self, labels=labels, prompts=tuple(prompts[label] for label in labels), rows=rows)
 
     def of(self, labels: tuple[str, ...]) -> NDArray[np.float32]:
         """The rows of these classes, in their order. ConfigError names those that there are none of."""
@@ -54,16 +82,9 @@ class TextEmbeddings:
 
     def save(self, path: Path) -> None:
         """Float32 rows, and everything else as metadata. ConfigError if nothing can be written there."""
-        facts = {
-            "schema": SCHEMA,
-            "labels": json.dumps(self.labels),
-            "prompts": json.dumps(self.prompts),
-            "family": self.family,
-            "encoder_sha256": self.encoder_sha256,
-        }
         try:
             with replacing(path) as temporary:
-                save_file({"embeddings": np.ascontiguousarray(self.rows, np.float32)}, temporary, facts)
+                save_file({"embeddings": np.ascontiguousarray(self.rows, np.float32)}, temporary, self.facts)
         except (OSError, SafetensorError) as error:
             raise ConfigError(f"{printable(path)}: cannot write the embeddings: {error}") from error
 
@@ -76,7 +97,8 @@ class TextEmbeddings:
             if facts["schema"] != SCHEMA:
                 raise ValueError(f"expected schema {SCHEMA!r}, got {facts['schema']!r}")
             labels, prompts = (tuple(map(str, json.loads(facts[name]))) for name in ("labels", "prompts"))
-            return cls(labels, prompts, rows, facts["family"], facts["encoder_sha256"])
+            notice = facts.get("notice", "")
+            return cls(labels, prompts, rows, facts["family"], facts["encoder_sha256"], notice)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{printable(path)}: not a file of class embeddings ({error}): make it again") from error
 

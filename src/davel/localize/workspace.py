@@ -8,7 +8,7 @@ from pathlib import Path
 from davel.core import files
 from davel.features.reading import Extractors
 from davel.localize.localizer import Localizer, Runtime, load
-from davel.models.saved import find_model
+from davel.models.saved import EMBEDDINGS, find_model
 
 Key = tuple[str, str, str | None, str | None, Runtime | None]
 Stamps = tuple[int, ...]
@@ -61,5 +61,6 @@ class Workspace:
 def _stamps(model: str | Path) -> Stamps:
     """When the model's files were written."""
     is_file = Path(model).suffix == ".onnx"
-    paths = [Path(model)] if is_file else sorted(find_model(model).glob("model.*"))
+    folder = Path() if is_file else find_model(model)
+    paths = [Path(model)] if is_file else [*sorted(folder.glob("model.*")), folder / EMBEDDINGS]
     return tuple(path.stat().st_mtime_ns for path in paths if path.exists())

@@ -38,6 +38,8 @@ class NetworkConfig:
     """Most steps of a video (T): 224 for I3D and VGGish, 256 for ONE-PEACE. A pyramid's is a multiple of 2^(levels -
     1)."""
 
+    text_dim = 0
+    """Channels of the embeddings of its classes' names that it reads (P); 0: it knows classes by their number only."""
     needs_audio = True
     """Whether it must be given both modalities, or is also one of visual features alone (`audio_dim` 0)."""
 
@@ -253,6 +255,19 @@ class Network(nn.Module, ABC):
                 is_weight = name == "weight" and (isinstance(module, nn.Linear) or getattr(module, "decays", False))
                 (decayed if is_weight else others).append(parameter)
         return [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+    def name_classes(self, embeddings: Tensor) -> None:
+        """What a text encoder makes of its classes' names: (C, P), each of unit norm. ValueError if it is not so, or if
+        the network knows its classes by their number only (`config.text_dim`)."""
+        raise ValueError(f"a network of kind {type(self).__name__} knows its classes by their number: it reads no text")
+
+    def of_classes(self, embeddings: Tensor) -> tuple[Network, list[int | None]]:
+        """A network that finds the classes of these embeddings (C', P) instead, whatever it was trained on, and for
+        each the trained class whose boundaries stand in for its own, None where none is needed.
+
+        ConfigError if it cannot, ValueError as `name_classes`.
+        """
+        raise ConfigError(f"a network of kind {type(self).__name__} finds only the classes that it was trained on")
 
     def recompute_activations(self) -> None:
         """Let blocks compute their inner values again in the backward pass instead of keeping them."""

@@ -28,7 +28,7 @@ from davel.core.errors import ConfigError, MissingError, printable
 from davel.core.files import home, replacing
 from davel.models import Network, NetworkConfig, model_module
 from davel.models.detector import Candidates, DecodeSettings, DetectorOutputs
-from davel.models.saved import ModelInfo, find_model, info_of, load_model, plain_info
+from davel.models.saved import EMBEDDINGS, ModelInfo, find_model, info_of, load_model, plain_info
 
 TOLERANCE = 1e-4
 """The most by which an output of the file may differ from the network's, else it is not written."""
@@ -221,8 +221,9 @@ def exported(name_or_dir: str | Path, folder_of_all: Path | None = None) -> Path
     _require("onnx", "onnxscript", "onnxruntime")
     folder = find_model(name_or_dir)
     digest = hashlib.sha256(FORMAT.encode())
-    for name in ("model.json", "model.safetensors"):
-        digest.update((folder / name).read_bytes())
+    for name in ("model.json", "model.safetensors", EMBEDDINGS):
+        if (folder / name).exists():
+            digest.update((folder / name).read_bytes())
     path = (folder_of_all or home()) / "onnx" / f"{digest.hexdigest()[:32]}.onnx"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,16 @@
 """Models on disk: a folder with `model.safetensors` (the weights) and `model.json` (everything else).
 
 Everything else is the model's configuration, the features that it reads, the names of its classes, and what was
-measured of it. Checkpoints of other origin are read as tensors only.
+measured of it. What a text encoder makes of these names is in `classes.safetensors`, where a model reads it.
+Checkpoints of other origin are read as tensors only.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,14 @@ from davel.compute.checkpoint import read_checkpoint
 from davel.core.annotations import Vocabulary
 from davel.core.errors import ConfigError, MissingError, printable
 from davel.core.files import replacing
+from davel.features.embeddings import TextEmbeddings
 from davel.features.family import read_spec, spec_of_dims
 from davel.features.spec import MODALITIES, FeatureSpec
 from davel.models import Network, NetworkConfig, build, from_published, parse_network
 
 SCHEMA = "davel.model/1"
+EMBEDDINGS = "classes.safetensors"
+"""The file of the embeddings of a model's classes."""
 BUILTIN = Path(__file__).parent.parent / "builtin"
 
 
@@ -46,20 +51,41 @@ class ModelInfo:
     """A sentence for each class, for models that read what a class is."""
     tracks: tuple[str, ...] = MODALITIES
     """What a file must have for it to find anything: visual, audio, or both."""
+    embeddings: TextEmbeddings | None = None
+    """Of its classes' names, with what made them, where it reads what a class is."""
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    """Of classes that it was not trained on, the one whose boundaries are taken for theirs."""
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The classes, by label_id. ValueError if two have one name."""
-        return Vocabulary(self.labels, self.prompts)
+        return Vocabulary(self.labels, self.prompts, self.embeddings and self.embeddings.rows)
 
 
 def save_model(folder: Path, model: Network, info: ModelInfo, dtype: torch.dtype = torch.float32) -> None:
-    """Write `model` into `folder`, each file whole or not at all; its weights are stored as `dtype`."""
+    """Write `model` into `folder`, each file whole or not at all; its weights are stored as `dtype`.
+
+    ConfigError if it reads embeddings of its classes, and `info` has none of just these.
+    """
+    _check_embeddings(info, f"the model {info.name!r}")
     folder.mkdir(parents=True, exist_ok=True)
+    if info.embeddings is None:
+        (folder / EMBEDDINGS).unlink(missing_ok=True)
+    else:
+        info.embeddings.save(folder / EMBEDDINGS)
     with replacing(folder / "model.safetensors") as temporary:
         state = {key: x.detach().cpu().to(dtype).contiguous() for key, x in model.state_dict().items()}
         temporary.write_bytes(save(state))
     _write(folder, info)
+
+
+def _check_embeddings(info: ModelInfo, source: str) -> None:
+    """ConfigError unless the embeddings are of the model's classes, and there where it reads them."""
+    if info.embeddings is None:
+        if info.config.text_dim:
+            raise ConfigError(f"{source}: reads what its classes are: give it their embeddings ({EMBEDDINGS})")
+    elif difference := info.vocabulary.difference(info.embeddings.labels, theirs="the file of embeddings"):
+        raise ConfigError(f"{source}: embeddings of other classes than the model's: {difference}")
 
 
 def _write(folder: Path, info: ModelInfo) -> None:
@@ -69,8 +95,9 @@ def _write(folder: Path, info: ModelInfo) -> None:
 
 def plain_info(info: ModelInfo) -> dict[str, Any]:
     """As it is stored; what few models have is left out where there is none."""
-    content = {"schema": SCHEMA, **asdict(info), "features": info.features.to_dict()}
-    usual = {"prompts": None, "tracks": MODALITIES}
+    content = {"schema": SCHEMA, **asdict(replace(info, embeddings=None)), "features": info.features.to_dict()}
+    del content["embeddings"]  # which have a file of their own
+    usual = {"prompts": None, "tracks": MODALITIES, "stand_ins": {}}
     return {name: value for name, value in content.items() if name not in usual or value != usual[name]}
 
 
@@ -90,6 +117,7 @@ def info_of(content: dict[str, Any], source: Path) -> ModelInfo:
             thresholds=tuple(map(float, given)) if (given := content.get("thresholds")) else None,
             prompts=None if content.get("prompts") is None else _texts(content, "prompts"),
             tracks=_texts(content, "tracks") if "tracks" in content else MODALITIES,
+            stand_ins={str(label): str(other) for label, other in content.get("stand_ins", {}).items()},
         )
         if info.prompts is not None:
             Vocabulary(info.labels, info.prompts)
@@ -142,6 +170,9 @@ def load_model(name_or_dir: str | Path) -> tuple[Network, ModelInfo, str]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{printable(path)}: not a model's description: {error!r}") from error
     info = info_of(content, path)
+    if (folder / EMBEDDINGS).exists():
+        info = replace(info, embeddings=TextEmbeddings.load(folder / EMBEDDINGS))
+    _check_embeddings(info, printable(folder))
     weights = folder / "model.safetensors"
     try:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -153,7 +184,17 @@ def load_model(name_or_dir: str | Path) -> tuple[Network, ModelInfo, str]:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ConfigError(f"{printable(weights)}: these are not the weights of {printable(path)}") from error
+    if info.embeddings is not None and info.config.text_dim:
+        name_classes(model, info.embeddings, printable(folder / EMBEDDINGS))
     return model.eval(), info, digest
+
+
+def name_classes(model: Network, embeddings: TextEmbeddings, source: str) -> None:
+    """Tell a network what its classes are. ConfigError if the embeddings are not of the kind that it reads."""
+    try:
+        model.name_classes(torch.from_numpy(embeddings.rows))
+    except ValueError as error:
+        raise ConfigError(f"{source}: {error}") from error
 
 
 def import_published(checkpoint: Path, folder: Path, labels: tuple[str, ...], name: str | None = None) -> ModelInfo:
