@@ -31,7 +31,7 @@ def embedded(labels: tuple[str, ...] = LABELS, dim: int = P, seed: int = 0) -> T
 
 @dataclass(frozen=True, kw_only=True)
 class Config(CCNetConfig):
-    name: Literal["reader"] = "reader"  # type: ignore[assignment]
+    name: Literal["reader"] = "reader"
     text_dim: int = P
 
 
@@ -139,5 +139,5 @@ def test_classes_are_found_by_name_whatever_their_order(tmp_path):
     assert embeddings_of(("rain",), tmp_path / "own.safetensors").rows.shape == (1, P)
     with pytest.raises(ConfigError, match=r"^.*own\.safetensors: no embeddings of snow: make them"):
         embeddings_of(("snow",), tmp_path / "own.safetensors")
-    with pytest.raises(ConfigError, match="^no embeddings of my cat: make them with `davel features embed`"):
+    with pytest.raises(ConfigError, match=r"^no embeddings of my cat: make them with `davel features embed`"):
         embeddings_of(("dog barking", "my cat"))

@@ -59,7 +59,7 @@ class ModelInfo:
     @property
     def vocabulary(self) -> Vocabulary:
         """The classes, by label_id. ValueError if two have one name."""
-        return Vocabulary(self.labels, self.prompts, self.embeddings and self.embeddings.rows)
+        return Vocabulary(self.labels, self.prompts, None if self.embeddings is None else self.embeddings.rows)
 
 
 def save_model(folder: Path, model: Network, info: ModelInfo, dtype: torch.dtype = torch.float32) -> None:
@@ -97,7 +97,7 @@ def plain_info(info: ModelInfo) -> dict[str, Any]:
     """As it is stored; what few models have is left out where there is none."""
     content = {"schema": SCHEMA, **asdict(replace(info, embeddings=None)), "features": info.features.to_dict()}
     del content["embeddings"]  # which have a file of their own
-    usual = {"prompts": None, "tracks": MODALITIES, "stand_ins": {}}
+    usual: dict[str, Any] = {"prompts": None, "tracks": MODALITIES, "stand_ins": {}}
     return {name: value for name, value in content.items() if name not in usual or value != usual[name]}
 
 
