@@ -39,6 +39,8 @@ def fill(name: str, shape: list[int]) -> np.ndarray:
             return -3 + 0.5 * noise
         case "bias" | "in_proj_bias" | "running_mean":
             return 0.1 * noise
+        case "logit_scale":  # UniAV's temperature
+            return 2.5 + 0.1 * noise
         case "scale":
             return 0.5 + 0.1 * noise
         case _ if is_norm:

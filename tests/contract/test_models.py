@@ -22,6 +22,7 @@ from davel.data.sources import DataConfig
 from davel.detection import decode
 from davel.detection.windows import find_events
 from davel.evaluate import predict, score
+from davel.features.embeddings import TextEmbeddings
 from davel.features.light import SPEC
 from davel.models import MODELS, Network, build, from_published, model_module, model_names, parse_network
 from davel.models.detector import Truth
@@ -80,7 +81,18 @@ def events_of(model: Network, batch: tuple[Tensor, Tensor, Tensor], **changes: A
 
 
 def info_of(model: Network) -> ModelInfo:
-    return ModelInfo(name="m", config=model.config, features=SPEC, labels=LABELS, threshold=0.0, figures={})
+    given = embeddings(model.config.text_dim) if model.config.text_dim else None
+    if given:
+        model.name_classes(torch.from_numpy(given.rows))
+    return ModelInfo(
+        name="m", config=model.config, features=SPEC, labels=LABELS, threshold=0.0, figures={}, embeddings=given
+    )
+
+
+def embeddings(dim: int) -> TextEmbeddings:
+    """Of the classes' names."""
+    rows = np.eye(len(LABELS), dim, dtype=np.float32)
+    return TextEmbeddings(LABELS, LABELS, rows, "one-peace", "")
 
 
 def test_a_video_does_not_depend_on_its_batch_mates(model):

@@ -20,6 +20,11 @@ class ImportOptions:
     """The annotations it was trained on: they name its classes."""
     output: Path = option(MISSING, "-o", "--output")
     """The model's folder."""
+    task: str | None = None
+    """Of a checkpoint of several tasks, the one to take: TAL, AVEL or SED of UniAV's (default: AVEL)."""
+    embeddings: Path | None = None
+    """Embeddings of the names of the classes, for UniAV: a file of `davel features embed`, or an array of rows by
+    label_id (default: those shipped of UnAV-100 and DESED)."""
 
 
 @with_options(ImportOptions)
@@ -32,7 +37,8 @@ def import_model(
     from davel.formats import read_annotations
     from davel.models.saved import import_published
 
-    info = import_published(checkpoint, options.output, read_annotations(options.annotations, durations=False).labels)
+    labels = read_annotations(options.annotations, durations=False).labels
+    info = import_published(checkpoint, options.output, labels, task=options.task, embeddings=options.embeddings)
     console.complain(
         f"{info.config.num_classes} classes, {info.config.max_length} steps, reads {info.features.name} features"
     )

@@ -77,12 +77,16 @@ def localize(
 
 
 def _tell_doubt(localizer: Localizer) -> None:
-    """Whether the model learnt from features that davel can only make the like of."""
+    """Whether the model learnt from features that davel can only make the like of, or finds classes that it did not
+    learn."""
     from davel.features.family import family
 
     features = localizer.info.features
     if doubt := family(features.name).doubt(features):
         console.complain(f"davel: {doubt}")
+    for label, other in localizer.info.stand_ins.items():
+        told = f"{printable(label)!r} has no boundaries of its own: those of {printable(other)!r} stand in for them"
+        console.complain(f"davel: {told}, which nobody has measured")
 
 
 def _follow(request: Request, options: LocalizeOptions) -> None:

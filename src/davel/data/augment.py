@@ -50,17 +50,27 @@ class Crop:
     """Steps at most."""
     ratio: tuple[float, float]
     """Of a video that is no longer than that: the part of its steps, at least and at most."""
+    share: float = 0.5
+    beyond: float = 0.0
+    """See `Sample.crop`."""
 
     def __call__(self, sample: Sample, another: Another, rng: np.random.Generator) -> Sample:
-        return random_crop(sample, self.max_length, self.ratio, rng)
+        return random_crop(sample, self.max_length, self.ratio, rng, share=self.share, beyond=self.beyond)
 
 
 def random_crop(
-    sample: Sample, max_length: int, ratio: tuple[float, float], rng: np.random.Generator, tries: int = 200
+    sample: Sample,
+    max_length: int,
+    ratio: tuple[float, float],
+    rng: np.random.Generator,
+    tries: int = 200,
+    share: float = 0.5,
+    beyond: float = 0.0,
 ) -> Sample:
     """A random stretch of `ratio` of the video, or of `max_length` if it is longer than that.
 
-    A stretch that keeps an event is looked for, up to `tries` times, if the video has any.
+    A stretch that keeps an event is looked for, up to `tries` times, if the video has any. `share`, `beyond`: see
+    `Sample.crop`.
     """
     T = len(sample.visual)
     cropped = sample
@@ -69,7 +79,7 @@ def random_crop(
         if T <= max_length:
             low, high = (max(round(r * T), 1) for r in ratio)
             length = int(rng.integers(low, high, endpoint=True))
-        cropped = sample.crop(int(rng.integers(0, T - length, endpoint=True)), length)
+        cropped = sample.crop(int(rng.integers(0, T - length, endpoint=True)), length, share, beyond)
         if len(cropped.labels) or not len(sample.labels):
             break
     return cropped

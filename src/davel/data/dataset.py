@@ -42,11 +42,12 @@ class Sample:
     labels: NDArray[np.integer]
     """(N,)"""
 
-    def crop(self, start: int, length: int) -> Sample:
-        """The steps [start, start + length) and the events of which at least half lies there, clipped."""
-        segments = self.segments.clip(start, start + length)
+    def crop(self, start: int, length: int, share: float = 0.5, beyond: float = 0.0) -> Sample:
+        """The steps [start, start + length) and the events of which at least a share lies there, clipped; `beyond` so
+        many steps more on either side still counts as there."""
+        segments = self.segments.clip(start - beyond, start + length + beyond)
         inside = segments[:, 1] - segments[:, 0]
-        kept = (inside > 0) & (inside >= 0.5 * (self.segments[:, 1] - self.segments[:, 0]))
+        kept = (inside > 0) & (inside >= share * (self.segments[:, 1] - self.segments[:, 0]))
         steps = slice(start, start + length)
         return Sample(self.id, self.visual[steps], self.audio[steps], segments[kept] - start, self.labels[kept])
 

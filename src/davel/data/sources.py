@@ -47,6 +47,9 @@ class DataConfig:
     """Instead of videos, a folder of features that were extracted before."""
     kind: str | None = None
     """Their family, where the folder does not tell; `davel` says the same as nothing."""
+    embeddings: Path | None = None
+    """A file of embeddings of the classes' names, as `davel features embed` writes it, for a model that reads what its
+    classes are; by default those that are shipped, of UnAV-100 and DESED."""
     skip_broken: bool = False
     """Leave out videos whose features are missing or broken, instead of refusing to train."""
     train: str = "train"

@@ -23,6 +23,7 @@ from davel.core.progress import Report
 from davel.core.returning import through
 from davel.detection import DecodeSettings
 from davel.detection.windows import Detections, find_events
+from davel.features.embeddings import TextEmbeddings
 from davel.features.reading import Extractors, Features, Settings, read
 from davel.features.spec import FeatureSpec
 from davel.features.store import FeatureStore
@@ -69,6 +70,34 @@ class Localizer:
         if not isinstance(self.model, Network):
             raise ConfigError(f"the model {self.info.name!r} is an ONNX file, which only localizes: give its folder")
         return self.model
+
+    def for_classes(self, embeddings: TextEmbeddings) -> Localizer:
+        """The same for the classes of these embeddings instead of those that it was trained on.
+
+        ConfigError if the model does not read what its classes are, or reads it of another encoder.
+        """
+        own, name = self.info.embeddings, f"the model {self.info.name!r}"
+        if own is not None:
+            for what in ("family", "encoder_sha256"):
+                ours, theirs = getattr(own, what), getattr(embeddings, what)
+                if ours and theirs and ours != theirs:
+                    raise ConfigError(f"{name}: reads embeddings of {what} {ours}, got {theirs}: make them with that")
+        try:
+            network, chosen = self.network.of_classes(torch.from_numpy(embeddings.rows))
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from error
+        pairs = zip(embeddings.labels, chosen, strict=True)
+        trained = {label: self.info.labels[c] for label, c in pairs if c is not None}
+        info = replace(
+            self.info,
+            config=network.config,
+            labels=embeddings.labels,
+            prompts=embeddings.prompts,
+            embeddings=embeddings,
+            thresholds=None,
+            stand_ins={label: other for label, other in trained.items() if label != other},
+        )
+        return Localizer(network, info, self.weights_sha256, self.extractors)
 
     def matched(self, annotations: Annotations) -> Annotations:
         """The same with the model's classes, matched by name whatever their order, if it knows all of them; else as
@@ -195,6 +224,9 @@ class Localizer:
         span = (max(first, start), last if end is None else min(last, end))
         found = seen.events.clipped(*span).above(choice.least)
         timing = self.info.features.timing._replace(start=offset)
+        settings = {"threshold": choice.least, "top_k": choice.top_k, "decode": asdict(choice.decode)}
+        if self.info.stand_ins:
+            settings["boundaries_of"] = dict(self.info.stand_ins)
         return Result(
             info=info,
             events=found if choice.top_k is None else found[: choice.top_k],
@@ -206,7 +238,7 @@ class Localizer:
             features=self.info.features.to_dict(),
             model=self.info.name,
             weights_sha256=self.weights_sha256,
-            settings={"threshold": choice.least, "top_k": choice.top_k, "decode": asdict(choice.decode)},
+            settings=settings,
         )
 
 
@@ -245,14 +277,19 @@ def load(
     runtime: Runtime | None = None,
     home: Path | None = None,
     extractors: Extractors | None = None,
+    classes: Path | None = None,
 ) -> Localizer:
     """A localizer from a built-in model's name, a model's folder, or an ONNX file; `device` as in torch, or `auto`.
 
     With the runtime `onnx` a model is run by ONNX Runtime, for which it is exported once, into `home` (by default where
     davel keeps what it downloads). `colours` and `resampler` replace what the model says of its features, where one
-    knows better. `extractors` are what makes features (by default the localizer has its own).
+    knows better. `extractors` are what makes features (by default the localizer has its own). `classes` is a file of
+    embeddings (`davel features embed`): a model that reads what classes are finds those instead of its own.
     """
     model, info, digest = read_model(name_or_dir, runtime, home)
     changes = {key: value for key, value in (("colours", colours), ("resampler", resampler)) if value is not None}
     info = replace(info, features=FeatureSpec.from_dict(info.features.to_dict() | changes))
-    return Localizer(model, info, digest, extractors).to(device)
+    localizer = Localizer(model, info, digest, extractors)
+    if classes is not None:
+        localizer = localizer.for_classes(TextEmbeddings.load(classes))
+    return localizer.to(device)

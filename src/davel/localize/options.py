@@ -44,6 +44,8 @@ class LocalizeOptions:
     """Formats to write, by commas (default: json); see `davel convert`."""
     model: str = option("scenes", "-m", "--model")
     """A built-in model, a model's folder, or an ONNX file."""
+    classes: Path | None = None
+    """Find these classes instead of the model's: a file of `davel features embed`, for a model that reads text."""
     threshold: float | Literal["auto"] | None = option(None, metavar="SCORE", text=threshold)
     """Least score of an event, or auto: one for each class (default: the model's)."""
     top_k: int | None = option(None, minimum=1)

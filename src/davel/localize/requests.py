@@ -15,7 +15,7 @@ from davel.localize.options import LocalizeOptions
 from davel.localize.workspace import Workspace
 from davel.media.inputs import meant, named
 
-FOLLOWED = ("model", "threshold", "device", "runtime", "follow", "idle", "colours", "resampler")
+FOLLOWED = ("model", "threshold", "device", "runtime", "follow", "idle", "colours", "resampler", "classes")
 """The options that a recording that goes on takes."""
 HARMLESS = {"output": ("-",), "format": ("jsonl",)}
 """Values that say what is done anyway."""
@@ -38,6 +38,8 @@ class Request:
     end: float | None = None
     """Seconds between which events are looked for."""
     runtime: Runtime | None = None
+    classes: Path | None = None
+    """A file of embeddings of the classes to find instead of the model's."""
     target: Path | None = None
     """Where results go, without a format's suffix; None: they are printed."""
     truth: EventList | None = None
@@ -46,7 +48,12 @@ class Request:
     def localizer(self, workspace: Workspace) -> Localizer:
         """What answers it. ConfigError or MissingError if the model cannot be read."""
         return workspace.localizer(
-            self.model, self.device, colours=self.colours, resampler=self.resampler, runtime=self.runtime
+            self.model,
+            self.device,
+            colours=self.colours,
+            resampler=self.resampler,
+            runtime=self.runtime,
+            classes=self.classes,
         )
 
     def outputs(self, options: LocalizeOptions) -> dict[str, Path]:
@@ -119,6 +126,7 @@ def _request(
         start=options.start,
         end=options.end,
         runtime=options.runtime,
+        classes=options.classes,
         target=target,
         truth=truth,
     )

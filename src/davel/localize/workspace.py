@@ -10,7 +10,7 @@ from davel.features.reading import Extractors
 from davel.localize.localizer import Localizer, Runtime, load
 from davel.models.saved import EMBEDDINGS, find_model
 
-Key = tuple[str, str, str | None, str | None, Runtime | None]
+Key = tuple[str, str, str | None, str | None, Runtime | None, Path | None]
 Stamps = tuple[int, ...]
 
 
@@ -38,9 +38,11 @@ class Workspace:
         colours: str | None = None,
         resampler: str | None = None,
         runtime: Runtime | None = None,
+        classes: Path | None = None,
     ) -> Localizer:
         """As `davel.load`, but the same as before if there is one. ConfigError or MissingError if it cannot be read."""
-        key, stamps = (str(model), device, colours, resampler, runtime), _stamps(model)
+        key = (str(model), device, colours, resampler, runtime, classes)
+        stamps = _stamps(model, *([] if classes is None else [classes]))
         earlier, localizer = self._localizers.pop(key, ((), None))
         if localizer is None or earlier != stamps:
             localizer = load(
@@ -51,6 +53,7 @@ class Workspace:
                 runtime=runtime,
                 home=self.home,
                 extractors=self.extractors,
+                classes=classes,
             )
         self._localizers[key] = stamps, localizer  # the last one is the youngest
         for oldest in list(self._localizers)[: -self.most_models]:
@@ -58,9 +61,9 @@ class Workspace:
         return localizer
 
 
-def _stamps(model: str | Path) -> Stamps:
-    """When the model's files were written."""
+def _stamps(model: str | Path, *others: Path) -> Stamps:
+    """When the model's files, and others, were written."""
     is_file = Path(model).suffix == ".onnx"
     folder = Path() if is_file else find_model(model)
     paths = [Path(model)] if is_file else [*sorted(folder.glob("model.*")), folder / EMBEDDINGS]
-    return tuple(path.stat().st_mtime_ns for path in paths if path.exists())
+    return tuple(path.stat().st_mtime_ns for path in [*paths, *others] if path.exists())

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from davel.models.ccnet import CCNet, CCNetConfig
     from davel.models.tadtr import TadTR, TadTRConfig
     from davel.models.unav import Unav, UnavConfig
+    from davel.models.uniav import UniAV, UniAVConfig
     from davel.models.vsgn import VSGN, VSGNConfig
 
 __all__ = [
@@ -44,12 +45,15 @@ __all__ = [
     "TadTRConfig",
     "Unav",
     "UnavConfig",
+    "UniAV",
+    "UniAVConfig",
     "VSGNConfig",
     "build",
     "from_published",
     "model_module",
     "model_names",
     "parse_network",
+    "published_module",
     "published_name",
 ]
 
@@ -59,6 +63,7 @@ MODELS = {
     "actionformer": "davel.models.actionformer",
     "tadtr": "davel.models.tadtr",
     "vsgn": "davel.models.vsgn",
+    "uniav": "davel.models.uniav",
 }
 """The module of each model, imported when it is asked for."""
 ENTRY_POINTS = "davel.models"
@@ -74,6 +79,8 @@ _CLASSES = {
     "TadTRConfig": "tadtr",
     "VSGN": "vsgn",
     "VSGNConfig": "vsgn",
+    "UniAV": "uniav",
+    "UniAVConfig": "uniav",
 }
 
 
@@ -163,10 +170,8 @@ def from_published(checkpoint: Mapping[str, Any], max_length: int | None = None,
     `unav` the released 224, if it is left out). ConfigError if a tensor is missing, left over or of a shape that does
     not fit, or if a setting is not one of this kind of model.
     """
-    tensors = tensors_of(checkpoint)
+    tensors, own = tensors_of(checkpoint), published_module(checkpoint)
     given = settings | ({} if max_length is None else {"max_length": max_length})
-    modules = [module for module in _modules() if hasattr(module, "is_published")]
-    own = next((module for module in modules if module.is_published(tensors)), model_module(DEFAULT))
     known = list(signature(own.from_published).parameters)[1:]
     if unknown := sorted(given.keys() - known):
         name = own.__name__.rpartition(".")[2]
@@ -176,6 +181,14 @@ def from_published(checkpoint: Mapping[str, Any], max_length: int | None = None,
     except ValueError as error:  # a configuration that cannot be
         raise ConfigError(f"not a released checkpoint with these settings: {error}") from error
     return network.eval()
+
+
+def published_module(checkpoint: Mapping[str, Any]) -> Any:
+    """The module of the model that a released checkpoint is of, as its tensors tell; the default one if none do.
+    ConfigError if it holds none."""
+    tensors = tensors_of(checkpoint)
+    modules = [module for module in _modules() if hasattr(module, "is_published")]
+    return next((module for module in modules if module.is_published(tensors)), model_module(DEFAULT))
 
 
 def published_name(name: str, kind: str = DEFAULT) -> str:

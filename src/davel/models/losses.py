@@ -5,6 +5,7 @@ Shapes: B videos, P points (the steps of all levels, finest first), C classes.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,12 +14,15 @@ from torch import Tensor
 
 from davel.models.detector import Objective, Truth
 from davel.models.outputs import Outputs
-from davel.models.targets import REGRESSION_RANGES, Ranges, Targets, assign, assign_shortest, points
+from davel.models.targets import CENTRE_RADIUS, REGRESSION_RANGES, Ranges, Targets, assign, assign_shortest, points
 
 
-def focal_loss(logits: Tensor, positive: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Binary cross entropy weighed by how wrong the score is, elementwise (Lin et al., ICCV 2017, arXiv:1708.02002)."""
-    target = positive.to(logits.dtype)
+def focal_loss(logits: Tensor, wanted: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Binary cross entropy weighed by how wrong the score is, elementwise (Lin et al., ICCV 2017, arXiv:1708.02002).
+
+    What is wanted is a class or not, or something between.
+    """
+    target = wanted.to(logits.dtype)
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     score = logits.sigmoid()
     error = score * (1 - target) + (1 - score) * target
@@ -64,11 +68,16 @@ class Criterion(Objective):
         ranges: Ranges = REGRESSION_RANGES,
         boundaries: Literal["diou", "giou"] = "diou",
         class_aware: bool = True,
+        central: bool = True,
+        smoothing: float = 0.0,
     ) -> None:
         """`class_aware`: whether a point has a segment for every class (`assign`), or one for all of them
-        (`assign_shortest`)."""
+        (`assign_shortest`; `central`: only of events whose middle is near). `smoothing`: what of every target is shared
+        by all classes and one more that is none (Szegedy et al., CVPR 2016, arXiv:1512.00567)."""
         super().__init__()
-        self.assign = assign if class_aware else assign_shortest
+        shortest = partial(assign_shortest, radius=CENTRE_RADIUS if central else None)
+        self.assign = assign if class_aware else shortest
+        self.smoothing = smoothing
         self.momentum, self.ranges = momentum, ranges
         self.boundary_loss = BOUNDARY_LOSSES[boundaries]
         self.register_buffer("num_positive", torch.tensor(float(initial_positive)))
@@ -86,7 +95,9 @@ class Criterion(Objective):
         """Outputs for a mask (B, T) and the targets -> the losses by name; their sum is to be made small."""
         logits, offsets = torch.cat(outputs.logits, dim=1).float(), torch.cat(outputs.offsets, dim=1).float()
         real, bounded = self._real(mask), targets.bounded
-        classification = focal_loss(logits[real], targets.classes[real]).sum()
+        wanted = targets.classes[real].float()
+        wanted = (1 - self.smoothing) * wanted + self.smoothing / (wanted.shape[1] + 1)
+        classification = focal_loss(logits[real], wanted).sum()
         regression = self.boundary_loss(offsets[bounded], targets.offsets[bounded]).sum()
         return {
             "classification": classification / self.num_positive,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from davel.core.errors import ConfigError
 from davel.core.lazy import attributes
 from davel.models.blocks import Block, Conv, masked, position_table
-from davel.models.detector import Network, NetworkConfig, TrainingRecipe
+from davel.models.detector import Network, NetworkConfig, Objective, TrainingRecipe
 from davel.models.losses import Criterion
 from davel.models.outputs import Outputs
 from davel.models.published import Names, drain, shape_of, take_scalars
@@ -168,6 +168,10 @@ class PyramidNetwork(Network):
     config: PyramidConfig
     class_aware = True
     """Whether a point proposes a segment for every class, or one for all of them."""
+    central = True
+    """In training, whether one segment for all classes is asked of points near an event's middle only."""
+    smoothing = 0.0
+    """In training, what of a target is shared by all classes, see `Criterion`."""
 
     def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Outputs:
         """(B, T, Dv), (B, T, Da), (B, T) bool -> per level: logits (B, Tl, C), offsets (B, Tl, C or 1, 2).
@@ -181,7 +185,7 @@ class PyramidNetwork(Network):
     def run(self, inputs: dict[str, Tensor], grid: Grid) -> Outputs:
         """Per modality (B, T, its channels), zero at padding -> the outputs at the steps of all levels"""
 
-    def criterion(self, recipe: TrainingRecipe) -> Criterion:
+    def criterion(self, recipe: TrainingRecipe) -> Objective:
         if len(recipe.regression_ranges) != self.config.num_levels:
             raise ConfigError(
                 f"recipe: regression_ranges: expected one for each of {self.config.num_levels} levels, "
@@ -192,6 +196,8 @@ class PyramidNetwork(Network):
             ranges=recipe.regression_ranges,
             boundaries=recipe.boundaries,
             class_aware=self.class_aware,
+            central=self.central,
+            smoothing=self.smoothing,
         )
 
     def exportable(self) -> nn.Module:
@@ -456,16 +462,25 @@ def load_published(network: P, tensors: Mapping[str, Tensor], names: Names) -> P
 
 
 def published_fields(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The configuration's fields that the tensors of any checkpoint of two streams tell."""
+    """The configuration's fields that the tensors of any checkpoint of two streams and a class each tell."""
+    return published_pyramid(tensors) | published_streams(tensors)
+
+
+def published_streams(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The fields that the tensors of any checkpoint of two streams tell."""
     width, visual_dim, _ = shape_of(tensors, "backbone.embd_V.0.conv.weight", dims=3)
     audio_dim = shape_of(tensors, "backbone.embd_A.0.conv.weight", dims=3)[1]
-    return published_pyramid(tensors) | {"visual_dim": visual_dim, "audio_dim": audio_dim, "width": width}
+    return published_levels(tensors) | {"visual_dim": visual_dim, "audio_dim": audio_dim, "width": width}
 
 
 def published_pyramid(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The fields that the tensors of any pyramid's checkpoint with a convolution for its classes tell."""
+    return published_levels(tensors) | {"num_classes": shape_of(tensors, "cls_head.cls_head.conv.weight", dims=3)[0]}
+
+
+def published_levels(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The fields that the tensors of any pyramid's checkpoint tell."""
     return {
-        "num_classes": shape_of(tensors, "cls_head.cls_head.conv.weight", dims=3)[0],
         "drop_path": 0.1 if any(".drop_path_" in key for key in tensors) else 0.0,
         "num_levels": sum(bool(re.fullmatch(r"reg_head\.scale\.\d+\.scale", key)) for key in tensors),
     }

@@ -25,7 +25,8 @@ from davel.core.files import replacing
 from davel.features.embeddings import TextEmbeddings
 from davel.features.family import read_spec, spec_of_dims
 from davel.features.spec import MODALITIES, FeatureSpec
-from davel.models import Network, NetworkConfig, build, from_published, parse_network
+from davel.models import Network, NetworkConfig, build, from_published, parse_network, published_module
+from davel.models.text import embeddings_of
 
 SCHEMA = "davel.model/1"
 EMBEDDINGS = "classes.safetensors"
@@ -197,15 +198,33 @@ def name_classes(model: Network, embeddings: TextEmbeddings, source: str) -> Non
         raise ConfigError(f"{source}: {error}") from error
 
 
-def import_published(checkpoint: Path, folder: Path, labels: tuple[str, ...], name: str | None = None) -> ModelInfo:
+def import_published(
+    checkpoint: Path,
+    folder: Path,
+    labels: tuple[str, ...],
+    name: str | None = None,
+    *,
+    task: str | None = None,
+    embeddings: Path | None = None,
+) -> ModelInfo:
     """Make a model's folder of a checkpoint that was released with one of davel's models.
 
-    Its features follow from its channels, the names of its classes are `labels`, by label_id. ConfigError if the file
-    is no such checkpoint, if it has another number of classes, or if the folder holds a model already.
+    Its features follow from its channels, the names of its classes are `labels`, by label_id. Of a checkpoint of
+    several tasks, `task` is the one that is taken; `embeddings` are those of its classes' names, see
+    `davel.models.text.embeddings_of`. ConfigError if the file is no such checkpoint, if it has another number of
+    classes, or if the folder holds a model already.
     """
     if (folder / "model.json").exists():
         raise ConfigError(f"{printable(folder)}: holds a model already: choose another folder")
-    model = from_published(read_checkpoint(checkpoint))
+    content = read_checkpoint(checkpoint)
+    settings: dict[str, Any] = {} if task is None else {"task": task}
+    text = None
+    if published_module(content).Config.text_dim:
+        text = embeddings_of(labels, embeddings)
+        settings["class_embeddings"] = text.rows
+    elif embeddings is not None:
+        raise ConfigError(f"{printable(checkpoint)}: knows its classes by their number: leave the embeddings out")
+    model = from_published(content, **settings)
     config = model.config
     if len(labels) != config.num_classes:
         raise ConfigError(f"{printable(checkpoint)}: has {config.num_classes} classes, the annotations {len(labels)}")
@@ -216,7 +235,10 @@ def import_published(checkpoint: Path, folder: Path, labels: tuple[str, ...], na
             f"{printable(checkpoint)}: reads {dims[0]} + {dims[1]} channels, as no published features have"
         )
     figures = {"origin": f"released checkpoint {printable(checkpoint.name)}"}
-    info = ModelInfo(name or folder.resolve().name, config, features, labels, 0.5, figures)
+    prompts = None if text is None else text.prompts
+    info = ModelInfo(
+        name or folder.resolve().name, config, features, labels, 0.5, figures, prompts=prompts, embeddings=text
+    )
     save_model(folder, model, info)
     return info
 

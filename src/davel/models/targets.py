@@ -112,18 +112,26 @@ SAME_LENGTH = 1e-3
 
 
 def assign_shortest(
-    position: Tensor, level: Tensor, truth: Truth, num_classes: int, regression_ranges: Ranges = REGRESSION_RANGES
+    position: Tensor,
+    level: Tensor,
+    truth: Truth,
+    num_classes: int,
+    regression_ranges: Ranges = REGRESSION_RANGES,
+    radius: float | None = CENTRE_RADIUS,
 ) -> Targets:
     """The same where a point has one pair of offsets for all classes (ActionFormer, arXiv:2202.07925).
 
-    A point is a candidate for an event whose middle is near it, and whose farther boundary is within the level's range.
-    Of several such events the shortest counts (of equals the first), and all classes of those that are as long.
+    A point is a candidate for an event that it lies inside of, whose middle is within `radius` steps of its level
+    (None: however far), and whose farther boundary is within the level's range. Of several such events the shortest
+    counts (of equals the first), and all classes of those that are as long.
     """
     device = truth.segments.device
     position, level = position.to(device), level.to(device)
     nothing = Truth(F.pad(truth.segments, (0, 0, 0, 1)), F.pad(truth.labels, (0, 1), value=-1))  # N is 1 at least
     candidate, distances = _responsible(position, level, nothing.segments, regression_ranges)
-    candidate &= _central(position, level, nothing.segments) & (nothing.labels >= 0)[:, None]
+    candidate &= (nothing.labels >= 0)[:, None]
+    if radius is not None:
+        candidate &= _central(position, level, nothing.segments, radius)
 
     lengths = (nothing.segments[..., 1] - nothing.segments[..., 0])[:, None].expand(candidate.shape)
     lengths = lengths.masked_fill(~candidate, math.inf)  # (B, P, N)
@@ -138,10 +146,10 @@ def assign_shortest(
     return Targets(classes, (offsets / scale).where(bounded[..., None], 0), bounded)
 
 
-def _central(position: Tensor, level: Tensor, segments: Tensor) -> Tensor:
+def _central(position: Tensor, level: Tensor, segments: Tensor, radius: float) -> Tensor:
     """Points (P,), segments (B, N, 2) -> whether a point lies strictly inside that part of an event that is near its
     centre, (B, P, N)"""
     start, end = segments[:, None].unbind(-1)  # (B, 1, N)
-    centre, radius = (start + end) / 2, CENTRE_RADIUS * 2 ** level[:, None].to(segments.dtype)
+    centre, reach = (start + end) / 2, radius * 2 ** level[:, None].to(segments.dtype)
     t = position[:, None]
-    return (t > torch.maximum(start, centre - radius)) & (t < torch.minimum(end, centre + radius))
+    return (t > torch.maximum(start, centre - reach)) & (t < torch.minimum(end, centre + reach))

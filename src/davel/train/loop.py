@@ -10,6 +10,7 @@ and everything else is in `state.pt`, written whole after each epoch.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import time
@@ -38,9 +39,11 @@ from davel.data.augment import Crop, Join, SwapAudio
 from davel.data.dataset import Batch, Dataset, training_batches
 from davel.data.sources import DataConfig
 from davel.evaluate import ANALYSED, analysis, match_videos, predict, score
+from davel.features.embeddings import TextEmbeddings
 from davel.models import Network, NetworkConfig, build, parse_network
 from davel.models.detector import Objective
-from davel.models.saved import ModelInfo, save_model
+from davel.models.saved import ModelInfo, name_classes, save_model
+from davel.models.text import drawn, embeddings_of
 from davel.train.recipe import Compute, Recipe, TrainConfig
 
 
@@ -220,16 +223,25 @@ class Trainer:
         if self.training.skipped:
             report.on_skipped(self.training.skipped)
         self.network = complete(config.model, self.training, self.annotations)
+        self.embeddings = embeddings_for(self.network, config.data, self.annotations.labels, self.training)
         self.steps_per_epoch = len(self.training) // recipe.batch_size
         if not self.steps_per_epoch:
             raise ConfigError(f"{len(self.training)} videos make no batch of {recipe.batch_size}: lower batch_size")
         self.run = Run.start(self.network, recipe, config.compute, self.steps_per_epoch, device)
+        if self.embeddings is not None:
+            for model in (self.run.model, self.run.ema.model):
+                name_classes(model, self.embeddings, printable(config.name))
         lines: list[dict[str, Any]] | None = None
         if self.state_file.exists():
             state = read_checkpoint(self.state_file)
             if changed := _changed(state["config"], self.network, recipe, printable(self.state_file)):
                 raise ConfigError(
                     f"{printable(self.state_file)}: was made with another model or recipe ({changed}): "
+                    "choose another output"
+                )
+            if state.get("embeddings") != digest_of(self.embeddings):
+                raise ConfigError(
+                    f"{printable(self.state_file)}: was made with other embeddings of its classes: "
                     "choose another output"
                 )
             self.run.restore(state)
@@ -260,7 +272,7 @@ class Trainer:
             augment=(
                 SwapAudio(recipe.swap_audio),
                 Join(recipe.join),
-                Crop(self.network.max_length, recipe.crop),
+                Crop(self.network.max_length, recipe.crop, recipe.crop_keeps, recipe.crop_beyond),
             ),
             seed=recipe.seed,
             epoch=run.epoch,
@@ -291,7 +303,8 @@ class Trainer:
             config=self.network,
             features=training.spec,
             labels=self.annotations.labels,
-            prompts=self.annotations.vocabulary.prompts,
+            prompts=self.embeddings.prompts if self.embeddings else self.annotations.vocabulary.prompts,
+            embeddings=self.embeddings,
             tracks=config.tracks,
             threshold=_threshold(config, predicted, self.validation, num_classes),
             figures={"validation": figures, "epoch": run.epoch}
@@ -308,7 +321,10 @@ class Trainer:
         self.log.lines.append(line)
         identity = {"model": asdict(self.network), "recipe": asdict(config.recipe)}
         with replacing(self.state_file) as temporary:
-            torch.save({**run.state(), "config": identity, "log": json.dumps(self.log.lines)}, temporary)
+            told: dict[str, Any] = {"config": identity, "log": json.dumps(self.log.lines)}
+            if self.embeddings is not None:
+                told["embeddings"] = digest_of(self.embeddings)
+            torch.save({**run.state(), **told}, temporary)
         self.log.write()
         self.report.on_epoch(line)
 
@@ -420,6 +436,31 @@ def complete(model: dict[str, Any], dataset: Dataset, annotations: Annotations) 
         if model.get(key, value) != value:
             raise ConfigError(f"model: {key}: is {value} in the data, leave it out, got {model[key]}")
     return parse_network({**model, **derived}, "model")
+
+
+def embeddings_for(
+    network: NetworkConfig, config: DataConfig, labels: tuple[str, ...], dataset: Dataset
+) -> TextEmbeddings | None:
+    """Of the classes' names, for a network that reads them: as the data's configuration says, else those that are
+    shipped. Simulated features may have any classes: where nothing is known of them, they are drawn by lot, too.
+
+    ConfigError if there are none, or for a network that reads none.
+    """
+    if not network.text_dim:
+        if config.embeddings is not None:
+            raise ConfigError(f"data: embeddings: a {network.name} network reads none of its classes: leave it out")
+        return None
+    try:
+        return embeddings_of(labels, config.embeddings)
+    except ConfigError as error:
+        if config.embeddings is None and dataset.origin is not None:
+            return drawn(labels, network.text_dim)
+        raise ConfigError(f"{error}, and name the file as data.embeddings") from error
+
+
+def digest_of(embeddings: TextEmbeddings | None) -> str | None:
+    """Of the rows, by which a run knows them again."""
+    return None if embeddings is None else hashlib.sha256(embeddings.rows.tobytes()).hexdigest()
 
 
 def load_data(config: DataConfig, annotations: Annotations, report: Report = silent) -> tuple[Dataset, Dataset]:

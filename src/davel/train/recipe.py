@@ -37,6 +37,11 @@ class Recipe:
     ema_decay: float = 0.999
     crop: tuple[float, float] = (0.9, 1.0)
     """The part of a video's steps that is seen at a time, at least and at most."""
+    crop_keeps: float = 0.5
+    """The least part of an event that must lie in what is seen for it to stay."""
+    crop_beyond: float = 0.0
+    """Steps on either side of what is seen that still count as seen, to which events are cut; UniAV's are half a
+    feature's window."""
     swap_audio: float = 0.0
     """The part of the videos that are given the sound of another one: what is then only seen or only heard is no event.
     Not in the released recipe."""
@@ -65,6 +70,10 @@ class Recipe:
                 raise ValueError(f"{name} must be in [0, 1], got {part}")
         if not 0 < self.crop[0] <= self.crop[1] <= 1:
             raise ValueError(f"crop must be two parts, 0 < least <= most <= 1, got {self.crop}")
+        if not 0 <= self.crop_keeps <= 1 or self.crop_beyond < 0:
+            raise ValueError(
+                f"crop_keeps must be in [0, 1] and crop_beyond at least 0, got {self.crop_keeps}, {self.crop_beyond}"
+            )
         if any(low >= high for low, high in self.regression_ranges):
             raise ValueError(f"regression_ranges must be pairs of least < most, got {self.regression_ranges}")
 
@@ -131,7 +140,9 @@ class TrainConfig:
         def join(path: Path, folder: Path) -> Path:
             return Path(os.path.normpath(folder / path))
 
-        given = {name: getattr(self.data, name) for name in ("annotations", "videos", "cache", "features")}
+        given = {
+            name: getattr(self.data, name) for name in ("annotations", "videos", "cache", "features", "embeddings")
+        }
         joined: dict[str, Any] = {name: join(path, data or folder) for name, path in given.items() if path is not None}
         return replace(self, output=join(self.output, folder), data=replace(self.data, **joined))
 
