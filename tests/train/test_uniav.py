@@ -19,7 +19,7 @@ from davel.data.simulate import draw_annotations, simulate
 from davel.data.sources import DataConfig
 from davel.features.embeddings import TextEmbeddings
 from davel.features.light import SPEC
-from davel.models import build
+from davel.models import UniAV, build
 from davel.models.saved import EMBEDDINGS, ModelInfo, load_model, save_model
 from davel.models.text import drawn, shipped
 from davel.train import Reporting, train
@@ -114,6 +114,7 @@ def test_actions_are_trained_on_the_canvas(config):
     actions = {"task": "TAL", "canvas": 32, "every": 2, "max_length": 128}
     best = train(replace(config, model=FIELDS | actions), device="cpu")
     network, info, _ = load_model(best)
+    assert isinstance(network, UniAV)
     assert network.config.margin == SPEC.window / (2 * SPEC.stride)
     assert network.decoder.regress.out.bias.shape == (2,)
     assert info.figures["validation"]["average_mAP"] >= 0
@@ -223,6 +224,7 @@ def test_a_released_checkpoint_becomes_a_folder_of_one_task(run, tmp_path):
     code, _, err = run(*given, "-o", "tal", "--task", "TAL", "--embeddings", "rows.npy")
     assert code == 0, err
     network, info, _ = load_model("tal")
+    assert isinstance(network, UniAV)
     assert (network.config.canvas, network.config.every, network.config.margin) == (256, 2, 2.0)
     assert (info.embeddings.rows == np.eye(5, 1536)).all()
     for problem, rows in (("5 classes have 5 prompts", np.eye(4, 1536)), ("not of unit norm", 2 * np.eye(5, 1536))):
