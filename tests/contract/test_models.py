@@ -187,7 +187,8 @@ def test_a_loss_in_pieces_is_that_of_the_whole(model):
                 total += sum(map(float, criterion(outputs, batch[2][rows], target).values()))
         return total
 
-    assert loss(slice(0, 1), slice(1, 2)) == pytest.approx(loss(slice(0, 2)), rel=1e-4)
+    exact = model.criterion(recipe).adds_up
+    assert loss(slice(0, 1), slice(1, 2)) == pytest.approx(loss(slice(0, 2)), rel=1e-4 if exact else 0.02)
 
 
 def test_a_model_comes_back_from_its_folder(model, kind, tmp_path):

@@ -26,13 +26,14 @@ from davel.core.timeline import Timing
 from davel.data.dataset import Batch, Dataset
 from davel.data.simulate import draw_annotations, simulate
 from davel.detection import decode
+from davel.detection.windows import find_events
 from davel.features import one_peace
 from davel.features.i3d_vggish import protocol
 from davel.features.light import SPEC
 from davel.models import TadTR, TadTRConfig, build, from_published, parse_network, published_name
 from davel.models.blocks import interpolate
 from davel.models.detector import Truth
-from davel.models.saved import ModelInfo, load_model, save_model
+from davel.models.saved import ModelInfo, import_published, load_model, save_model
 from davel.models.sets import Canvas, SetCriterion, SetOutputs, SetTargets, assign, best_overlap, iou, match
 from davel.models.tadtr import position_table, roi_align
 from davel.train import optimizer_for
@@ -413,7 +414,7 @@ def test_a_stretched_video_is_what_numpy_makes_of_it(L, other, margin):
     at = -margin + (np.arange(T) + 0.5) / T * (L + 2 * margin)
     for d in range(3):
         expected = np.interp(at.clip(0, L - 1), np.arange(L), videos[0, :L, d])
-        np.testing.assert_allclose(drawn[0, :, d], expected, atol=1e-5)
+        np.testing.assert_allclose(drawn[0, :, d], expected, atol=5e-5)
 
 
 def test_a_video_that_is_not_stretched_is_followed_by_zeros():
@@ -474,6 +475,19 @@ def test_a_segment_is_the_same_for_all_classes_and_nothing_is_suppressed():
     inside = [int((candidates.segments[b, :, 0, 0] < n - 0.5).sum()) for b, n in enumerate((40, 12))]
     assert [len(events) for events in found] == [3 * n for n in inside]  # every query that begins in time, every class
     assert max(inside) == 7
+
+
+def test_an_event_of_a_long_video_comes_once_whatever_windows_see_it():
+    network = small().eval()
+    visual, audio, _ = inputs(300)
+    events = find_events(network, [(visual[0], audio[0])], Timing(1.0, 1, 1), ("a", "b", "c")).events
+    assert len(events) > 21  # those of several windows
+    assert events.segments.max() > 236
+    for label in range(3):
+        start, end = events.segments[events.label_ids == label].T
+        overlap = (np.minimum(end[:, None], end) - np.maximum(start[:, None], start)).clip(min=0)
+        union = (end - start)[:, None] + (end - start) - overlap
+        assert ((overlap / union)[np.triu_indices(len(start), 1)] < 0.4).all()
 
 
 def test_losses_and_gradients_in_pieces_are_those_of_the_whole():
@@ -743,6 +757,13 @@ def test_one_without_audio_is_saved_and_used_like_any_other(tmp_path):
         expected = released("padded")(*alone(case, 1))
     torch.testing.assert_close(found.logits, expected.logits, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(found.segments, expected.segments, atol=1e-6, rtol=1e-6)
+
+
+def test_a_whole_checkpoint_is_imported_with_the_sizes_of_unav_100(tmp_path):
+    torch.save({"model": state_of("unav"), "epoch": 15}, tmp_path / "model_best.pth")
+    info = import_published(tmp_path / "model_best.pth", tmp_path / "m", tuple(f"class {c}" for c in range(100)))
+    assert info.features == I3D_VGGISH
+    assert load_model(tmp_path / "m")[1].config == released("unav").config == TadTRConfig()
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from davel.models.tadtr import TadTR, TadTRConfig
     from davel.models.unav import Unav, UnavConfig
     from davel.models.uniav import UniAV, UniAVConfig
+    from davel.models.vsgn import VSGN, VSGNConfig
 
 __all__ = [
     "MODELS",
+    "VSGN",
     "ActionFormer",
     "ActionFormerConfig",
     "CCNet",
@@ -45,6 +47,7 @@ __all__ = [
     "UnavConfig",
     "UniAV",
     "UniAVConfig",
+    "VSGNConfig",
     "build",
     "from_published",
     "model_module",
@@ -59,6 +62,7 @@ MODELS = {
     "unav": "davel.models.unav",
     "actionformer": "davel.models.actionformer",
     "tadtr": "davel.models.tadtr",
+    "vsgn": "davel.models.vsgn",
     "uniav": "davel.models.uniav",
 }
 """The module of each model, imported when it is asked for."""
@@ -73,6 +77,8 @@ _CLASSES = {
     "ActionFormerConfig": "actionformer",
     "TadTR": "tadtr",
     "TadTRConfig": "tadtr",
+    "VSGN": "vsgn",
+    "VSGNConfig": "vsgn",
     "UniAV": "uniav",
     "UniAVConfig": "uniav",
 }

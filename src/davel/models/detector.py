@@ -175,6 +175,9 @@ class Objective(nn.Module, ABC):
     all of them count, then the losses of each piece, whose sum is that of the whole batch.
     """
 
+    adds_up = True
+    """Whether that is so exactly; else the sum is the mean of the pieces' losses, by the videos that they have."""
+
     @abstractmethod
     def targets(self, mask: Tensor, truth: Truth, num_classes: int) -> Any:
         """What the network should say of videos with this mask (B, T); has `num_positive`, a number or a vector."""

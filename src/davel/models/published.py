@@ -111,7 +111,9 @@ def _reshape(theirs: Tensor, shape: torch.Size, key: str) -> Tensor:
     """Convolutions (out, in, 3) -> (out, 3 * in), depthwise (D, 1, 3) -> (3, D), norms (1, D, 1) -> (D), others
     (out, in, 1) -> (out, in)"""
     ours = theirs
-    if theirs.dim() == 3 and theirs.shape[1:] == (1, 3) and shape == (3, theirs.shape[0]):
+    if theirs.shape == shape:
+        pass
+    elif theirs.dim() == 3 and theirs.shape[1:] == (1, 3) and shape == (3, theirs.shape[0]):
         ours = theirs[:, 0].T
     elif theirs.dim() == 3 and theirs.shape[2] == 3:
         ours = theirs.transpose(1, 2).flatten(1)
