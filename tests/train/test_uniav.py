@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -238,3 +241,33 @@ def test_a_released_checkpoint_becomes_a_folder_of_one_task(run, tmp_path):
     assert (code, len(err.strip().splitlines())) == (4, 1)
     assert "knows its classes by their number: leave the embeddings out" in err
     assert not (tmp_path / "x" / EMBEDDINGS).exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does_and_pieces_as_the_whole(data, tmp_path):
+    (tmp_path / "u.yaml").write_text(
+        f"name: u\noutput: run\ndata: {{annotations: {data / 'annotations' / 'unav100_annotations.json'}, "
+        f"features: {data / 'av_features'}}}\nmodel: {json.dumps(FIELDS | {'drop_path': 0.0})}\n"
+        # at a low rate: AdamW turns the rounding of gradients that should be zero into whole steps
+        "recipe: {epochs: 2, warmup_epochs: 1, batch_size: 4, learning_rate: 1e-5}\n"
+    )
+
+    def trained(name: str, *options: str, processes: int = 1) -> list[float]:
+        start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [sys.executable, *(start if processes > 1 else []), "-m", "davel", "train", tmp_path / "u.yaml"]
+        done = subprocess.run(
+            [*map(str, command), "-o", str(tmp_path / name), *options, "--device", "cpu"],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        lines = map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())
+        return [line[part] for line in lines for part in ("classification", "regression", "gradient_norm")]
+
+    one = trained("one")
+    assert len(one) == 6
+    assert trained("two", processes=2) == pytest.approx(one, rel=1e-4)
+    assert trained("pieces", "--set", "compute.accumulate=2") == pytest.approx(one, rel=1e-4)

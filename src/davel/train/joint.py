@@ -3,7 +3,8 @@
 An iteration is a batch and a step of the optimizer for each task in turn. An epoch has as many iterations as the task
 with most batches; the others begin again. A task that gains nothing more stops, which is to train only now and then,
 and goes on when it has lost something. After every epoch the averaged weights of each task are validated, and kept as
-a model of its own.
+a model of its own. Stop-and-go looks at that, too: the released code validates the weights that are not averaged, and
+keeps the last ones whatever they reached.
 
 As in a training of one task, all that is random follows from the seed and the epoch's number, and everything else is
 in `state.pt`.
@@ -59,7 +60,7 @@ from davel.train.loop import (
 from davel.train.recipe import JointConfig, Recipe, TaskConfig
 
 NOW_AND_THEN = 4
-"""A task that has stopped trains in iterations whose number is a multiple of this."""
+"""A task that has stopped trains in iterations whose number, from 0 over all epochs, is a multiple of this."""
 GAIN, LOSS = 1.001, 0.995
 """Times the best mAP so far: what is more is a gain, and what is less, once stopped, a loss."""
 PATIENCE = 1
