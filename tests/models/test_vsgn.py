@@ -495,6 +495,8 @@ def test_an_event_keeps_what_overlaps_it_most_and_the_others_need_the_threshold(
     targets = AnchorTargets(torch.tensor([[[0.0, 10.0], [43.0, 60.0], [0.0, 0.0]]]), torch.tensor([[2, 1, -1]]), {})
     assert match(boxes, targets, 0.5).tolist() == [[0, 0, 1, -1]]  # 40-44 overlaps 43-60 little, but nothing does more
     assert match(boxes, targets, 0.99).tolist() == [[0, -1, 1, -1]]
+    just = torch.tensor([[[0.0, 10.0], [0.0, 19.0], [0.0, 19.001], [43.0, 60.0]]])  # 10 of 20, and a little less
+    assert match(just, targets, 0.5).tolist() == [[0, 0, -1, 1]]
 
 
 def judged(network: VSGN, truth: Truth, lengths: tuple[int, ...] = (50, 17)) -> dict[str, Tensor]:
@@ -585,16 +587,24 @@ def found_by(network: VSGN, batch: tuple[Tensor, Tensor, Tensor], truth: Truth) 
     return right
 
 
-def test_computing_inner_values_again_changes_no_loss_and_no_gradient():
-    batch = inputs(40, 33)
+def test_computing_inner_values_again_changes_no_loss_and_no_gradient(monkeypatch):
+    batch, times = inputs(40, 33), []
+
+    def counted(*given: Any) -> tuple[Tensor, Tensor]:
+        times[-1] += 1
+        return nearest(*given)
+
+    monkeypatch.setattr("davel.models.vsgn.nearest", counted)
     networks = small(), small()
     networks[1].recompute_activations()
     assert all(level.recompute for level in networks[1].encoder)
     said = []
     for network in networks:
+        times.append(0)
         outputs = network.train()(*batch)
         (outputs.logits.sum() + outputs.adjusted.sum()).backward()
         said.append((outputs.logits, [x.grad for x in network.parameters() if x.grad is not None]))
+    assert times == [3, 6]  # once in each level, and once more in the backward pass
     torch.testing.assert_close(*(logits for logits, _ in said))
     for ours, theirs in zip(*(gradients for _, gradients in said), strict=True):
         torch.testing.assert_close(ours, theirs)

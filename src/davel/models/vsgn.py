@@ -256,12 +256,9 @@ def nearest(x: Tensor, count: int, original: Tensor | None = None) -> tuple[Tens
     if original is None:
         return order[..., :count], torch.ones_like(order[..., :count], dtype=torch.bool)
     limit = original[:, None, None]
-    first = rank < count // 2
-    second = ~first & (order < limit)
-    second &= second.cumsum(-1) <= count - count // 2
-    taken = torch.where(rank[:, None] < limit, rank < count, first | second)
-    chosen = (~taken).int().argsort(dim=-1, stable=True)[..., :count]  # those that are taken come first
-    return order.gather(-1, chosen), taken.gather(-1, chosen)
+    allowed = (rank[:, None] < limit) | (rank < count // 2) | (order < limit)
+    chosen = (~allowed).int().argsort(dim=-1, stable=True)[..., :count]  # the nearest of those that are allowed
+    return order.gather(-1, chosen), allowed.gather(-1, chosen)
 
 
 def squared_distances(x: Tensor) -> Tensor:
