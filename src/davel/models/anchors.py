@@ -177,6 +177,7 @@ class AnchorCriterion(Objective):
     def targets(self, mask: Tensor, truth: Truth, num_classes: int) -> AnchorTargets:
         boxes = self.canvas.boxes(truth.segments.float(), lengths_of(mask))
         labels = truth.labels.repeat(1, boxes.shape[1] // max(truth.labels.shape[1], 1))
+        labels = labels.where(boxes[..., 0] < boxes[..., 1], -1)  # what lies outside would overlap all anchors alike
         position = torch.arange(self.canvas.length, device=mask.device)
         there = (labels >= 0)[..., None]
         start, end = boxes.clamp(0, self.canvas.length - 1)[..., None].unbind(2)  # (B, G, 1) each

@@ -21,7 +21,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from davel.core.errors import ConfigError
 from davel.models.anchors import AnchorCriterion, AnchorOutputs, Stitching, anchors_of, refined
 from davel.models.detector import DecodeSettings, Network, NetworkConfig, NmsSettings, TrainingRecipe
 from davel.models.published import Names, drain, shape_of, visual_channels
@@ -33,6 +35,8 @@ ORIGINAL = 0.4
 """The part of the canvas that a video may take in its own length."""
 REACH = 1 / 8
 """How far from a boundary it is looked at on either side, in lengths of the segment."""
+PIECE = 1 << 20
+"""Differences between columns that are held at once: what a processor's cache takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +79,18 @@ class VSGNConfig(NetworkConfig):
         if self.graph and self.num_neighbours > self.length >> self.levels:
             most = self.length >> self.levels
             raise ValueError(f"num_neighbours must be at most the coarsest level's {most}, got {self.num_neighbours}")
-        if not self.anchor_scales or min(self.anchor_scales) <= 0:
+        if not self.anchor_scales or not all(0 < scale < math.inf for scale in self.anchor_scales):
             raise ValueError(f"anchor_scales must be positive, got {self.anchor_scales}")
         most = math.floor(ORIGINAL * self.length) if self.stitch else self.length
         if self.max_length > most:
             raise ValueError(f"max_length must be at most {most} on a canvas of {self.length}, got {self.max_length}")
         if self.gap < 0 or not 0 <= self.margin < math.inf:
             raise ValueError(f"gap and margin must be at least 0, got {self.gap} and {self.margin}")
+        if self.stitch and self.gap >= self.length - self.max_length:
+            raise ValueError(
+                f"gap must be less than {self.length - self.max_length}, what {self.max_length} steps leave of a "
+                f"canvas of {self.length}, got {self.gap}"
+            )
 
     @property
     def canvas(self) -> Stitching:
@@ -196,9 +205,17 @@ class EncoderLevel(nn.Module):
         super().__init__()
         self.graph = GraphConvolution(config.width, config.num_neighbours) if config.graph else None
         self.conv = Conv(config.width, config.width, stride=1 if config.graph else 2)
+        self.recompute = False
+        """Compute inner values again in the backward pass instead of keeping them."""
 
     def forward(self, x: Tensor, original: Tensor | None) -> Tensor:
         """(B, D, L) -> (B, D, L / 2); `original` (B,): the positions of a video in its own length"""
+        if self.recompute and self.training:
+            again: Tensor = checkpoint(self.compute, x, original, use_reentrant=False)
+            return again
+        return self.compute(x, original)
+
+    def compute(self, x: Tensor, original: Tensor | None) -> Tensor:
         if self.graph is None:
             return F.relu(self.conv(x))
         return F.max_pool1d(F.relu(self.conv(x) + self.graph(x, original)), 2)
@@ -234,18 +251,24 @@ def nearest(x: Tensor, count: int, original: Tensor | None = None) -> tuple[Tens
     their neighbours from all positions, and the rest from these, as far as there are any.
     """
     L = x.shape[1]
-    distance = torch.stack([(video[:, None] - video).square().sum(-1) for video in x])  # as released, to the last bit
-    order = distance.argsort(dim=-1, stable=True)  # (B, L, L)
+    order = torch.stack([squared_distances(video) for video in x]).argsort(dim=-1, stable=True)  # (B, L, L)
     rank = torch.arange(L, device=x.device)
     if original is None:
         return order[..., :count], torch.ones_like(order[..., :count], dtype=torch.bool)
     limit = original[:, None, None]
-    first = rank < count // 2
-    second = ~first & (order < limit)
-    second &= second.cumsum(-1) <= count - count // 2
-    taken = torch.where(rank[:, None] < limit, rank < count, first | second)
-    chosen = (~taken).int().argsort(dim=-1, stable=True)[..., :count]  # those that are taken come first
-    return order.gather(-1, chosen), taken.gather(-1, chosen)
+    allowed = (rank[:, None] < limit) | (rank < count // 2) | (order < limit)
+    chosen = (~allowed).int().argsort(dim=-1, stable=True)[..., :count]  # the nearest of those that are allowed
+    return order.gather(-1, chosen), allowed.gather(-1, chosen)
+
+
+def squared_distances(x: Tensor) -> Tensor:
+    """(L, D) -> (L, L)
+
+    As released, to the last bit, since of two that are almost equally near one is chosen; `torch.cdist` adds up in
+    another order.
+    """
+    rows = torch.split(x, max(PIECE // x.numel(), 1))
+    return torch.cat([(some[:, None] - x).square_().sum(-1) for some in rows])
 
 
 class Decoder(nn.Module):
@@ -357,6 +380,8 @@ def from_published(
     `visual_dim`: how many of the input's channels are visual, the others are audio; by default those of the published
     pairs of features, else all. `max_length`: by default what fits on the canvas.
     """
+    if not anchor_scales:
+        raise ConfigError("anchor_scales of a released checkpoint must be at least one, got none")
     width, channels, _ = shape_of(tensors, "xGPN.conv0.0.weight", dims=3)
     visual_dim = visual_channels(channels, visual_dim)
     rows = shape_of(tensors, "head_dec.cls_logits.weight", dims=3)[0]
