@@ -233,7 +233,8 @@ def _overlap(a: Tensor, b: Tensor) -> Tensor:
 
 def _class_loss(logits: Tensor, targets: AnchorTargets, event: Tensor) -> Tensor:
     """Cross entropy, its mean over what is an event and its mean over what is none: (B, P, C + 1), (B, P)"""
-    given = F.pad(targets.labels, (0, 1), value=-1).gather(1, event % (targets.labels.shape[1] + 1)) + 1  # 0: none
+    labels = F.pad(targets.labels, (0, 1), value=-1)  # the last is that of what is given no event
+    given = labels.gather(1, event.where(event >= 0, labels.shape[1] - 1)) + 1  # 0: none
     loss = F.cross_entropy(logits.flatten(0, 1), given.flatten(), reduction="none")
     return _mean(loss[given.flatten() > 0]) + _mean(loss[given.flatten() == 0])
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -339,6 +339,15 @@ class CrossModalInteraction(nn.ModuleDict):
     def forward(self, x: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
         """Per modality (B, T, D) -> (B, Tl, D)"""
         return {m: self[m](x[m], x[OTHER[m]] if self.cmi else x[m], mask) for m in MODALITIES}
+
+
+def cross_modal_pyramid(interactions: Iterable[nn.Module], x: dict[str, Tensor], masks: list[Tensor]) -> list[Tensor]:
+    """One interaction after the other, each at half as many steps: per modality (B, T, D) -> per level (B, Tl, 2D)"""
+    pyramid: list[Tensor] = []
+    for interaction, mask in zip(interactions, [masks[0], *masks], strict=False):
+        x = interaction(x, mask)
+        pyramid.append(torch.cat([x[m] for m in MODALITIES], dim=-1))
+    return pyramid
 
 
 class ClassDependencies(nn.Module):

@@ -39,6 +39,7 @@ from davel.models.pyramid import (
     Head,
     PyramidConfig,
     PyramidNetwork,
+    cross_modal_pyramid,
     load_published,
     published_streams,
 )
@@ -144,16 +145,8 @@ class UniAV(PyramidNetwork):
 
     def run(self, inputs: dict[str, Tensor], grid: Grid) -> Outputs:
         streams = {m: self.embed[m](inputs[m], grid.masks[0]) for m in MODALITIES}
-        logits, offsets = self.decoder(self.cross_modal_pyramid(streams, grid.masks), grid)
+        logits, offsets = self.decoder(cross_modal_pyramid(self.interactions, streams, grid.masks), grid)
         return Outputs(logits, offsets, gates={m: [] for m in MODALITIES})
-
-    def cross_modal_pyramid(self, x: dict[str, Tensor], masks: list[Tensor]) -> list[Tensor]:
-        """Per modality (B, T, D) -> the pyramid, per level (B, Tl, 2D)"""
-        pyramid: list[Tensor] = []
-        for interaction, mask in zip(self.interactions, [masks[0], *masks], strict=False):
-            x = interaction(x, mask)
-            pyramid.append(torch.cat([x[m] for m in MODALITIES], dim=-1))
-        return pyramid
 
     def whole_length(self, T: int) -> int:
         """A longer video than the model's is padded to the next multiple of the coarsest level's step."""

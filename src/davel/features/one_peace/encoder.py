@@ -4,6 +4,7 @@ layer by layer.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, Self
 
@@ -28,7 +29,7 @@ class Stored(Protocol):
         ...
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Its layers keep the type that they are stored in; all else is float32 but word vectors."""
 
     branch: ClassVar[Branch]
@@ -39,13 +40,14 @@ class Encoder(nn.Module):
     layers: Iterable[nn.Module]
 
     @staticmethod
+    @abstractmethod
     def new_layer(sizes: Any) -> nn.Module:
-        raise NotImplementedError
+        """Of these sizes, with fresh weights."""
 
     @property
+    @abstractmethod
     def num_tokens(self) -> int:
         """Of one sequence that it is made for."""
-        raise NotImplementedError
 
     @classmethod
     def from_published(cls, checkpoint: Mapping[str, Tensor], precision: torch.dtype = torch.float32) -> Self:
